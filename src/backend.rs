@@ -1,0 +1,1 @@
+//! Package managers: how they plan and build.

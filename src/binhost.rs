@@ -1,0 +1,1 @@
+//! Pool, index and generations: what clients install from.

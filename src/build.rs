@@ -1,0 +1,1 @@
+//! Builds a plan's packages, each in a root of its own.

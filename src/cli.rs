@@ -1,0 +1,1 @@
+//! The command line: types, dispatch, and the only place that prints.

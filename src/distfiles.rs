@@ -1,0 +1,1 @@
+//! Source archives: fetched and verified by the host before a build.

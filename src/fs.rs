@@ -1,0 +1,263 @@
+//! File operations whose errors carry the path and say what was tried.
+//!
+//! Everything else in bindery uses these instead of `std::fs` (clippy enforces it), so that no message ever reads
+//! "No such file or directory" without naming one. Publishing goes through [`write_atomic`] and [`replace_symlink`]:
+//! write beside, fsync, rename, fsync the folder.
+
+#![expect(clippy::disallowed_methods, reason = "this is where they are wrapped")]
+
+use std::fs as sys;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+pub use std::fs::{File, Metadata};
+
+/// Returns the bytes of a file.
+pub fn read(path: &Path) -> Result<Vec<u8>, PathError> {
+    sys::read(path).map_err(PathError::on("read", path))
+}
+
+/// Returns the text of a file; text that is not UTF-8 is an error.
+pub fn read_to_string(path: &Path) -> Result<String, PathError> {
+    sys::read_to_string(path).map_err(PathError::on("read", path))
+}
+
+/// Returns the text of a file, or nothing where there is no such file.
+pub fn read_if_exists(path: &Path) -> Result<Option<String>, PathError> {
+    match sys::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(PathError::on("read", path)(e)),
+    }
+}
+
+/// Opens a file for reading.
+pub fn open(path: &Path) -> Result<File, PathError> {
+    File::open(path).map_err(PathError::on("open", path))
+}
+
+/// Creates a file that must not exist yet, with the permission bits `mode`.
+pub fn create_new(path: &Path, mode: u32) -> Result<File, PathError> {
+    sys::OpenOptions::new()
+        .write(true)
+        .read(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(PathError::on("create", path))
+}
+
+/// Opens a file for appending, creating it with the permission bits `mode`.
+pub fn append(path: &Path, mode: u32) -> Result<File, PathError> {
+    sys::OpenOptions::new().append(true).create(true).mode(mode).open(path).map_err(PathError::on("open", path))
+}
+
+/// Opens a file to hold a lock on: created when missing, never truncated.
+pub fn open_lock(path: &Path) -> Result<File, PathError> {
+    sys::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(PathError::on("open", path))
+}
+
+/// Writes a file in place, without any promise should the machine stop: for scratch files only.
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), PathError> {
+    sys::write(path, bytes).map_err(PathError::on("write", path))
+}
+
+/// Writes a file so that a reader, or a machine that stops at any moment, sees the old content or the new one.
+pub fn write_atomic(path: &Path, bytes: impl AsRef<[u8]>, mode: u32) -> Result<(), PathError> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .permissions(sys::Permissions::from_mode(mode))
+        .tempfile_in(dir)
+        .map_err(PathError::on("write a file in", dir))?;
+    file.write_all(bytes.as_ref()).map_err(PathError::on("write", path))?;
+    file.as_file().set_permissions(sys::Permissions::from_mode(mode)).map_err(PathError::on("write", path))?;
+    file.as_file().sync_all().map_err(PathError::on("write", path))?;
+    file.persist(path).map_err(|e| PathError::on("write", path)(e.error))?;
+    sync_dir(dir)
+}
+
+/// Makes `link` a symbolic link to `target`, replacing an earlier one by one rename.
+pub fn replace_symlink(target: &Path, link: &Path) -> Result<(), PathError> {
+    let dir = link.parent().unwrap_or(Path::new("."));
+    let new = dir.join(format!(".new-link-{}", std::process::id()));
+    match sys::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(PathError::on("remove", &new)(e)),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(target, &new).map_err(PathError::on("create the link", &new))?;
+    rename(&new, link)?;
+    sync_dir(dir)
+}
+
+/// Creates a symbolic link.
+pub fn symlink(target: &Path, link: &Path) -> Result<(), PathError> {
+    std::os::unix::fs::symlink(target, link).map_err(PathError::on("create the link", link))
+}
+
+/// Returns where a symbolic link points.
+pub fn read_link(path: &Path) -> Result<PathBuf, PathError> {
+    sys::read_link(path).map_err(PathError::on("read the link", path))
+}
+
+/// Writes a folder's entries through to the disk.
+pub fn sync_dir(dir: &Path) -> Result<(), PathError> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(PathError::on("sync the folder", dir))
+}
+
+/// Creates a folder and the missing ones above it, all with mode 0755 whatever the umask, because roots are entered by
+/// user ids that own nothing above them.
+pub fn create_dir_all(dir: &Path) -> Result<(), PathError> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.exists()).collect();
+    for dir in missing.into_iter().rev() {
+        create_dir(dir, 0o755)?;
+    }
+    Ok(())
+}
+
+/// Creates one folder with exactly the permission bits `mode`; one that exists already is left as it is.
+pub fn create_dir(dir: &Path, mode: u32) -> Result<(), PathError> {
+    match sys::DirBuilder::new().mode(mode).create(dir) {
+        Ok(()) => set_mode(dir, mode),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(e) => Err(PathError::on("create the folder", dir)(e)),
+    }
+}
+
+/// Creates one folder that must not exist yet.
+pub fn create_dir_new(dir: &Path, mode: u32) -> Result<(), PathError> {
+    sys::DirBuilder::new().mode(mode).create(dir).map_err(PathError::on("create the folder", dir))?;
+    set_mode(dir, mode)
+}
+
+/// Sets the permission bits.
+pub fn set_mode(path: &Path, mode: u32) -> Result<(), PathError> {
+    sys::set_permissions(path, sys::Permissions::from_mode(mode)).map_err(PathError::on("set the mode of", path))
+}
+
+/// Sets a file's modification time.
+pub fn set_mtime(path: &Path, time: SystemTime) -> Result<(), PathError> {
+    sys::OpenOptions::new()
+        .read(true)
+        .open(path)
+        .and_then(|f| f.set_modified(time))
+        .map_err(PathError::on("set the time of", path))
+}
+
+/// Renames within one file system.
+pub fn rename(from: &Path, to: &Path) -> Result<(), PathError> {
+    sys::rename(from, to).map_err(PathError::on("rename to", to))
+}
+
+/// Gives a file a second name.
+pub fn hard_link(from: &Path, to: &Path) -> Result<(), PathError> {
+    sys::hard_link(from, to).map_err(PathError::on("link to", to))
+}
+
+/// Copies a file's bytes and permission bits.
+pub fn copy(from: &Path, to: &Path) -> Result<u64, PathError> {
+    sys::copy(from, to).map_err(PathError::on("copy to", to))
+}
+
+/// Removes a file; one that is not there is no error.
+pub fn remove_file(path: &Path) -> Result<(), PathError> {
+    match sys::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(PathError::on("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder that the caller's own user filled; one that is not there is no error. What a sandbox wrote belongs
+/// to the id range and goes through `layer` instead.
+pub fn remove_dir_all(path: &Path) -> Result<(), PathError> {
+    match sys::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(PathError::on("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Returns what is known of a file, following links.
+pub fn metadata(path: &Path) -> Result<Metadata, PathError> {
+    sys::metadata(path).map_err(PathError::on("look at", path))
+}
+
+/// Returns what is known of a file, not following a link.
+pub fn symlink_metadata(path: &Path) -> Result<Metadata, PathError> {
+    sys::symlink_metadata(path).map_err(PathError::on("look at", path))
+}
+
+/// Returns the absolute path without links.
+pub fn canonicalize(path: &Path) -> Result<PathBuf, PathError> {
+    sys::canonicalize(path).map_err(PathError::on("find", path))
+}
+
+/// Returns the paths in a folder, sorted by name, so that nothing depends on the file system's order.
+pub fn read_dir(dir: &Path) -> Result<Vec<PathBuf>, PathError> {
+    let mut paths = sys::read_dir(dir)
+        .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>())
+        .map_err(PathError::on("list", dir))?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Like [`read_dir`], and nothing where there is no such folder.
+pub fn read_dir_if_exists(dir: &Path) -> Result<Vec<PathBuf>, PathError> {
+    if dir.exists() { read_dir(dir) } else { Ok(Vec::new()) }
+}
+
+/// A file operation failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} `{path}`", path = path.display())]
+pub struct PathError {
+    /// What was tried, as it reads after "cannot".
+    pub action: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+impl PathError {
+    /// Returns the function that turns an `io::Error` into this one.
+    pub fn on(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { action, path: path.to_path_buf(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_action_and_path() {
+        let error = read(Path::new("/does/not/exist")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read `/does/not/exist`");
+    }
+
+    #[test]
+    fn a_link_is_replaced_in_one_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("current");
+        replace_symlink(Path::new("1"), &link).unwrap();
+        replace_symlink(Path::new("2"), &link).unwrap();
+        assert_eq!(read_link(&link).unwrap(), Path::new("2"));
+        assert_eq!(read_dir(dir.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_atomic_write_sets_the_mode_whatever_the_umask() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        write_atomic(&file, "x", 0o644).unwrap();
+        assert_eq!(metadata(&file).unwrap().permissions().mode() & 0o7777, 0o644);
+    }
+}

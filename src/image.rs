@@ -1,0 +1,1 @@
+//! Images: where a root filesystem starts.

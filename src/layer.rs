@@ -1,0 +1,1 @@
+//! Immutable directories inside the id range: unpack, measure, remove.

@@ -1,0 +1,1 @@
+//! Binary package files: read, checked, normalised, signed, verified.

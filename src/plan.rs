@@ -1,0 +1,1 @@
+//! The graph of packages to build or reuse, each with its reason.

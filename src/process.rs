@@ -1,0 +1,110 @@
+//! Runs external programs; a failure names the whole command line and the end of what it said.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+
+/// How much of a failed program's standard error goes into the message.
+const TAIL: usize = 2000;
+
+/// Returns a command that inherits nothing by accident: standard input is empty.
+#[expect(clippy::disallowed_methods, reason = "the one place that may")]
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null());
+    command
+}
+
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Returns a command that starts this same program again, whatever has become of its file.
+pub fn this_program() -> Command {
+    command(PROGRAM.get().map_or(Path::new("/proc/self/exe"), PathBuf::as_path))
+}
+
+/// Says which program is bindery, for a process that uses the library and is not: a test.
+pub fn set_this_program(path: &Path) {
+    // Tests of one process all say the same.
+    let _ = PROGRAM.set(path.to_path_buf());
+}
+
+/// Runs a command to its end and returns what it printed; failing, or printing its standard error, is an error's text.
+pub fn run(command: &mut Command) -> Result<Output, ProcessError> {
+    let output = command.output().map_err(|source| ProcessError::Start { line: line(command), source })?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    Err(ProcessError::Failed { line: line(command), status: output.status, stderr: tail(&output.stderr) })
+}
+
+/// Returns where a program is found in `PATH`.
+pub fn find(program: &str) -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "PATH is where programs are found")]
+    let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/sbin:/usr/bin:/sbin:/bin"));
+    // Debian's ordinary users lack the sbin folders in PATH, where some of the tools we need live.
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the end of some output as text, cut at a line, without control characters.
+pub fn tail(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL)..]);
+    let text = if bytes.len() > TAIL { text.split_once('\n').map_or(&*text, |(_, rest)| rest) } else { &text };
+    text.trim_end().chars().filter(|c| !c.is_control() || *c == '\n').collect()
+}
+
+/// An external program failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// It could not be started.
+    #[error("cannot start `{line}`")]
+    Start {
+        /// The command line.
+        line: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It ended with a failure.
+    #[error("`{line}` failed ({status}){}{stderr}", if stderr.is_empty() { "" } else { ": " })]
+    Failed {
+        /// The command line.
+        line: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it printed.
+        stderr: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_shows_command_line_and_stderr() {
+        let error = run(command("sh").args(["-c", "echo oops >&2; exit 3"])).unwrap_err().to_string();
+        assert_eq!(error, "`sh -c echo oops >&2; exit 3` failed (exit status: 3): oops");
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = run(&mut command("no-such-program-here")).unwrap_err().to_string();
+        assert_eq!(error, "cannot start `no-such-program-here`");
+    }
+
+    #[test]
+    fn long_output_is_cut_at_a_line() {
+        let text = "0123456789\n".repeat(1000);
+        assert!(tail(text.as_bytes()).starts_with("0123456789\n"));
+        assert!(tail(text.as_bytes()).len() <= TAIL);
+    }
+}

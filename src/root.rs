@@ -1,0 +1,1 @@
+//! Roots: layers stacked under one writable directory, and the OCI runtime spec that describes them.

@@ -1,0 +1,1 @@
+//! Serves generations over HTTP.

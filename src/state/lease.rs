@@ -1,0 +1,200 @@
+//! Leases: who owns what must not outlive its owner.
+//!
+//! A lease is a file in `leases/`, locked by the process that holds it. Whatever could be left behind by a process that
+//! is killed (a process, a cgroup, a folder under `roots/`) is written into the lease *before* it is made; the kernel
+//! frees the lock when the holder ends, however it ends, and whoever then gets the lock may remove what it names.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::fs::{self, File, PathError};
+use crate::state::{State, StateError};
+
+/// What a lease says on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LeaseRecord {
+    /// Format version.
+    pub version: u32,
+    /// What the lease is for, for people.
+    pub purpose: String,
+    /// The process that holds it.
+    pub holder: u32,
+    /// Control groups, to be killed and removed.
+    pub cgroups: Vec<PathBuf>,
+    /// Processes in the host's numbering with their start time (`/proc/PID/stat`, field 22), to be killed.
+    pub processes: Vec<(u32, u64)>,
+    /// Folders and files the holder's own user wrote, to be removed. The lease's folder under `roots/` goes anyway.
+    pub paths: Vec<PathBuf>,
+}
+
+/// A lease that this process holds.
+#[derive(Debug)]
+pub struct Lease {
+    id: String,
+    path: PathBuf,
+    root: PathBuf,
+    record: LeaseRecord,
+    _lock: File,
+}
+
+impl Lease {
+    /// Takes a new lease.
+    pub fn take(state: &State, purpose: &str) -> Result<Self, StateError> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        // Short, because it is part of mount options; unique, because no two processes share a pid at one time.
+        let id = format!("{:x}-{:x}-{count:x}", now.as_secs(), std::process::id());
+        let path = state.leases().join(format!("{id}.json"));
+        let record =
+            LeaseRecord { version: 1, purpose: purpose.to_string(), holder: std::process::id(), ..Default::default() };
+        // Locked before it has its name, so that no reaper ever finds it free.
+        let new = state.leases().join(format!(".{id}"));
+        let lock = fs::create_new(&new, 0o600)?;
+        lock.lock().map_err(PathError::on("lock", &new))?;
+        fs::rename(&new, &path)?;
+        let lease = Self { root: state.roots().join(&id), id, path, record, _lock: lock };
+        lease.save()?;
+        Ok(lease)
+    }
+
+    /// Returns the id: also the name of the cgroups and of the folder below `roots/`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns the folder below `roots/` that goes with the lease. Nobody has made it yet.
+    pub fn root(&self) -> &std::path::Path {
+        &self.root
+    }
+
+    /// Returns what is on record.
+    pub fn record(&self) -> &LeaseRecord {
+        &self.record
+    }
+
+    /// Puts a control group on record, to be called before it is made.
+    pub fn owns_cgroup(&mut self, path: PathBuf) -> Result<(), StateError> {
+        self.record.cgroups.push(path);
+        self.save()
+    }
+
+    /// Puts a process on record.
+    pub fn owns_process(&mut self, pid: u32, start_time: u64) -> Result<(), StateError> {
+        self.record.processes.push((pid, start_time));
+        self.save()
+    }
+
+    /// Puts a file or folder of this user's on record, to be called before it is made.
+    pub fn owns_path(&mut self, path: PathBuf) -> Result<(), StateError> {
+        self.record.paths.push(path);
+        self.save()
+    }
+
+    /// Ends the lease; the caller has removed everything it names.
+    pub fn release(self) -> Result<(), StateError> {
+        Ok(fs::remove_file(&self.path)?)
+    }
+
+    // Rewritten in place, not renamed: the lock is on this very file. A half-written record reads as damaged, and
+    // everything in it is found by the lease's id, too.
+    fn save(&self) -> Result<(), StateError> {
+        let text = serde_json::to_string(&self.record).expect("a record has only plain fields");
+        Ok(fs::write(&self.path, text + "\n")?)
+    }
+}
+
+/// A lease whose holder is gone; this process now has its lock.
+#[derive(Debug)]
+pub struct StaleLease {
+    /// The lease's id.
+    pub id: String,
+    /// What it named; empty where the file was damaged.
+    pub record: LeaseRecord,
+    path: PathBuf,
+    _lock: Option<File>,
+}
+
+impl StaleLease {
+    /// Forgets the lease, once everything it names is removed.
+    pub fn forget(self) -> Result<(), StateError> {
+        Ok(fs::remove_file(&self.path)?)
+    }
+}
+
+/// Returns the leases whose holders are gone, and one without a record for each folder below `roots/` that has no lease
+/// at all (the machine was restarted, and `leases/` was in memory).
+pub fn stale_leases(state: &State) -> Result<Vec<StaleLease>, StateError> {
+    let mut stale = Vec::new();
+    for path in fs::read_dir_if_exists(&state.leases())? {
+        let Some(id) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json")) else {
+            continue;
+        };
+        let Ok(lock) = fs::open_lock(&path) else { continue };
+        if lock.try_lock().is_err() {
+            continue;
+        }
+        let text = fs::read_to_string(&path)?;
+        let record = serde_json::from_str(&text).unwrap_or_default();
+        stale.push(StaleLease { id: id.to_string(), record, path: path.clone(), _lock: Some(lock) });
+    }
+    // Roots first, leases second: a lease exists before its root does.
+    for root in fs::read_dir_if_exists(&state.roots())? {
+        let Some(id) = root.file_name().and_then(|n| n.to_str()) else { continue };
+        let path = state.leases().join(format!("{id}.json"));
+        if !path.exists() && !stale.iter().any(|lease| lease.id == id) {
+            stale.push(StaleLease { id: id.to_string(), record: LeaseRecord::default(), path, _lock: None });
+        }
+    }
+    Ok(stale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> (tempfile::TempDir, State) {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::below(dir.path());
+        state.prepare().unwrap();
+        (dir, state)
+    }
+
+    #[test]
+    fn a_held_lease_is_not_stale_and_a_dropped_one_is() {
+        let (_dir, state) = state();
+        let mut lease = Lease::take(&state, "test").unwrap();
+        lease.owns_cgroup("/sys/fs/cgroup/x".into()).unwrap();
+        assert!(stale_leases(&state).unwrap().is_empty());
+        let record = lease.record().clone();
+        drop(lease);
+        let stale = stale_leases(&state).unwrap();
+        assert_eq!(stale.len(), 1);
+        assert_eq!(stale[0].record, record);
+    }
+
+    #[test]
+    fn a_released_lease_is_gone() {
+        let (_dir, state) = state();
+        Lease::take(&state, "test").unwrap().release().unwrap();
+        assert!(stale_leases(&state).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_root_without_a_lease_is_stale() {
+        let (_dir, state) = state();
+        let lease = Lease::take(&state, "test").unwrap();
+        fs::create_dir_all(lease.root()).unwrap();
+        fs::create_dir_all(&state.roots().join("left-behind")).unwrap();
+        let stale = stale_leases(&state).unwrap();
+        assert_eq!(stale.iter().map(|lease| lease.id.as_str()).collect::<Vec<_>>(), ["left-behind"]);
+    }
+
+    #[test]
+    fn a_damaged_record_does_not_stop_the_reaping() {
+        let (_dir, state) = state();
+        fs::write(&state.leases().join("1-2-3.json"), "{\"ver").unwrap();
+        assert_eq!(stale_leases(&state).unwrap()[0].record, LeaseRecord::default());
+    }
+}

@@ -1,0 +1,1 @@
+//! Ebuild repositories at one revision.
