@@ -18,6 +18,7 @@ text_type! {
 
 /// What one source archive must be.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Dist {
     /// Its name among the distfiles.
     pub name: FileName,
@@ -27,6 +28,22 @@ pub struct Dist {
     pub blake2b: String,
     /// 128 hexadecimal digits, lower case.
     pub sha512: String,
+}
+
+/// What a package manager inside a sandbox says of an archive: whatever it likes.
+#[derive(serde::Deserialize)]
+struct Unchecked {
+    name: String,
+    size: u64,
+    blake2b: String,
+    sha512: String,
+}
+
+impl TryFrom<Unchecked> for Dist {
+    type Error = String;
+    fn try_from(text: Unchecked) -> Result<Self, String> {
+        Self::new(&text.name, text.size, &text.blake2b, &text.sha512)
+    }
 }
 
 /// Words that begin lines about other things than source archives.
