@@ -97,7 +97,7 @@ struct ConfigFile {
     #[serde(default)]
     trees: BTreeMap<Name, TreeTable>,
     #[serde(default)]
-    sets: BTreeMap<Name, Spanned<Vec<Atom>>>,
+    sets: BTreeMap<Name, Spanned<Vec<Spanned<Atom>>>>,
     ids: Option<IdsTable>,
     serve: Option<ServeTable>,
 }
@@ -110,7 +110,7 @@ struct DefaultsTable {
     portage_profile: Option<Spanned<PortageProfile>>,
     key: Option<Spanned<Name>>,
     source_date_epoch: Option<Spanned<u64>>,
-    mirrors: Option<Spanned<Vec<Mirror>>>,
+    mirrors: Option<Spanned<Vec<Spanned<Mirror>>>>,
     jobs: Option<std::num::NonZeroU32>,
 }
 
@@ -172,7 +172,7 @@ impl Config {
         or(&mut self.defaults.key, defaults.key, source);
         or(&mut self.defaults.source_date_epoch, defaults.source_date_epoch, source);
         if let (None, Some(mirrors)) = (&self.defaults.mirrors, defaults.mirrors) {
-            self.defaults.mirrors = Some(absolute(At::new(mirrors, source))?);
+            self.defaults.mirrors = Some(absolute(At::new(plain(mirrors), source))?);
         }
         self.defaults.jobs = self.defaults.jobs.or(defaults.jobs.map(std::num::NonZeroU32::get));
         for (name, tree) in file.trees {
@@ -181,7 +181,7 @@ impl Config {
             self.trees.entry(name).or_insert(At { value: path, span: at.span, source: at.source });
         }
         for (name, atoms) in file.sets {
-            self.sets.entry(name).or_insert(At::new(atoms, source));
+            self.sets.entry(name).or_insert(At::new(plain(atoms), source));
         }
         if let (None, Some(ids)) = (self.ids, file.ids) {
             let (start, count) = (At::new(ids.start, source), ids.count.unwrap_or(ID_COUNT));
@@ -195,6 +195,11 @@ impl Config {
         self.listen = self.listen.or(file.serve.map(|serve| serve.listen));
         Ok(())
     }
+}
+
+/// Forgets the places of a list's values, which are read with them so that a mistake is shown at the value itself.
+pub(crate) fn plain<T>(list: Spanned<Vec<Spanned<T>>>) -> Spanned<Vec<T>> {
+    Spanned::new(list.span(), list.into_inner().into_iter().map(Spanned::into_inner).collect())
 }
 
 fn or<T>(slot: &mut Option<At<T>>, new: Option<Spanned<T>>, source: &Arc<Source>) {

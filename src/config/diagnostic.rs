@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_span_outside_the_text_or_inside_a_character_is_no_panic() {
         let source = source("ä = 1");
-        for span in [1..2, 0..1, 4..900, 900..901, 3..1] {
+        for span in [1..2, 0..1, 4..900, 900..901] {
             let at = At { value: (), span, source: source.clone() };
             assert!(at.complain("odd", "").render(true).contains("odd"));
         }
