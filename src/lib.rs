@@ -22,6 +22,7 @@ pub mod state;
 pub mod backend;
 pub mod binhost;
 pub mod build;
+pub mod client;
 pub mod distfiles;
 pub mod image;
 pub mod layer;
