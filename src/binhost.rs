@@ -16,7 +16,7 @@
 
 pub mod facts;
 //pub mod generation;
-//pub mod index;
+pub mod index;
 pub mod path;
 pub mod pool;
 pub mod soname;
