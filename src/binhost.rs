@@ -15,9 +15,9 @@
 //! ever changes.
 
 pub mod facts;
-//pub mod generation;
+pub mod generation;
 pub mod index;
 pub mod path;
 pub mod pool;
 pub mod soname;
-//pub mod statement;
+pub mod statement;

@@ -100,7 +100,7 @@ impl Pool {
         &self.dir
     }
 
-    /// Takes a copy of a signed package into the pool. `held` is the profile's lock.
+    /// Takes a copy of a signed package into the pool. `_held` is the profile's lock.
     ///
     /// It is a copy and not a rename, so that nobody still has the pool's file open for writing; the hashes are computed
     /// from the very bytes that are written.
@@ -124,7 +124,7 @@ impl Pool {
     }
 
     /// Removes what a process that was killed left: files half written, and packages without a record. Returns their
-    /// paths. `held` is the profile's lock.
+    /// paths. `_held` is the profile's lock.
     pub fn clean(&self, _held: &Lock) -> Result<Vec<PathBuf>, PoolError> {
         let mut removed = Vec::new();
         for file in self.files()? {

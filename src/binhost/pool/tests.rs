@@ -41,7 +41,7 @@ fn what_is_added_is_found_again_and_cannot_be_written() {
     let meta = fs::metadata(&entry.file).unwrap();
     assert_eq!(meta.permissions().mode() & 0o7777, 0o444);
     assert_eq!(meta.modified().unwrap(), UNIX_EPOCH + Duration::from_secs(1001));
-    assert_eq!(f.pool.entries().unwrap(), [entry.clone()]);
+    assert_eq!(f.pool.entries().unwrap(), std::slice::from_ref(&entry));
     assert_eq!(f.pool.find(&cpv(), BuildId(1)).unwrap(), Some(entry.clone()));
     assert_eq!(f.pool.find_content(&cpv(), &entry.facts.content).unwrap(), Some(entry.clone()));
     assert_eq!(f.pool.find(&cpv(), BuildId(2)).unwrap(), None);
