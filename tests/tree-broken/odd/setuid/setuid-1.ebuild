@@ -1,0 +1,17 @@
+EAPI=8
+
+DESCRIPTION="Installs programs with the setuid and setgid bits"
+HOMEPAGE="https://example.org/"
+S="${WORKDIR}"
+
+LICENSE="public-domain"
+SLOT="0"
+KEYWORDS="amd64"
+
+src_install() {
+	newbin - odd-setuid <<< "echo setuid"
+	newbin - odd-setgid <<< "echo setgid"
+	fperms 4755 /usr/bin/odd-setuid
+	fperms 2755 /usr/bin/odd-setgid
+	fowners root:games /usr/bin/odd-setgid
+}
