@@ -11,7 +11,8 @@ KEYWORDS="amd64"
 src_install() {
 	newbin - odd-setuid <<< "echo setuid"
 	newbin - odd-setgid <<< "echo setgid"
+	# Before the bits: a change of owner takes them away.
+	fowners root:games /usr/bin/odd-setgid
 	fperms 4755 /usr/bin/odd-setuid
 	fperms 2755 /usr/bin/odd-setgid
-	fowners root:games /usr/bin/odd-setgid
 }

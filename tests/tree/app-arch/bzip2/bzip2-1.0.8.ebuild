@@ -16,7 +16,7 @@ src_compile() {
 	# The programs are linked with the library just made, not with a static copy of it.
 	local p
 	for p in bzip2 bzip2recover; do
-		"${CC:-gcc}" ${CFLAGS} -D_FILE_OFFSET_BITS=64 ${LDFLAGS} -o ${p} ${p}.c libbz2.so.${PV} || die
+		"${CC:-gcc}" ${CFLAGS} -D_FILE_OFFSET_BITS=64 ${LDFLAGS} -o ${p} ${p}.c libbz2.so.${PV} || die "cannot build ${p}"
 	done
 }
 

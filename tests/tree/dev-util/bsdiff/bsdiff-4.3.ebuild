@@ -15,7 +15,7 @@ src_compile() {
 	# Upstream's Makefile is for BSD make.
 	local p
 	for p in bsdiff bspatch; do
-		"${CC:-gcc}" ${CFLAGS} ${LDFLAGS} -o ${p} ${p}.c -lbz2 || die
+		"${CC:-gcc}" ${CFLAGS} ${LDFLAGS} -o ${p} ${p}.c -lbz2 || die "cannot build ${p}"
 	done
 }
 
