@@ -14,7 +14,6 @@
 //! Whoever writes holds the profile's lock and shows it; readers need none, because nothing that has its final name
 //! ever changes.
 
-pub mod facts;
 pub mod generation;
 pub mod index;
 pub mod path;

@@ -96,25 +96,25 @@ impl Package {
     pub fn of(entry: &Entry) -> Self {
         let facts = &entry.facts;
         let fields = [
-            ("BDEPEND", &facts.bdepend),
-            ("CHOST", &facts.chost),
-            ("DEFINED_PHASES", &facts.defined_phases),
-            ("DEPEND", &facts.depend),
-            ("DESC", &facts.description),
-            ("EAPI", &facts.eapi),
-            ("IDEPEND", &facts.idepend),
-            ("IUSE", &facts.iuse),
-            ("KEYWORDS", &facts.keywords),
-            ("LICENSE", &facts.license),
-            ("PDEPEND", &facts.pdepend),
-            ("PROPERTIES", &facts.properties),
-            ("PROVIDES", &facts.provides),
-            ("RDEPEND", &facts.rdepend),
-            ("REPO", &facts.repo),
-            ("REQUIRES", &facts.requires),
-            ("RESTRICT", &facts.restrict),
-            ("SLOT", &facts.slot),
-            ("USE", &facts.use_),
+            ("BDEPEND", facts.bdepend.clone()),
+            ("CHOST", facts.chost.clone()),
+            ("DEFINED_PHASES", facts.defined_phases.join(" ")),
+            ("DEPEND", facts.depend.clone()),
+            ("DESC", facts.description.clone()),
+            ("EAPI", facts.eapi.clone()),
+            ("IDEPEND", facts.idepend.clone()),
+            ("IUSE", facts.iuse.join(" ")),
+            ("KEYWORDS", facts.keywords.join(" ")),
+            ("LICENSE", facts.license.clone()),
+            ("PDEPEND", facts.pdepend.clone()),
+            ("PROPERTIES", facts.properties.clone()),
+            ("PROVIDES", facts.provides.clone()),
+            ("RDEPEND", facts.rdepend.clone()),
+            ("REPO", facts.repo.clone()),
+            ("REQUIRES", facts.requires.clone()),
+            ("RESTRICT", facts.restrict.clone()),
+            ("SLOT", facts.slot.clone()),
+            ("USE", facts.use_.join(" ")),
         ];
         Self {
             path: entry.path.clone(),
@@ -122,7 +122,7 @@ impl Package {
             build_time: facts.build_time,
             md5: entry.hashes.md5.clone(),
             sha1: entry.hashes.sha1.clone(),
-            fields: fields.into_iter().map(|(key, value)| (key, value.clone())).collect(),
+            fields: fields.into(),
         }
     }
 

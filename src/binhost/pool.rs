@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::atom::{BuildId, Cpv};
-use crate::binhost::facts::Facts;
 use crate::binhost::path::PackagePath;
 use crate::digest::{Digest, Hasher, Hashes};
 use crate::fs::{self, PathError};
+use crate::package::facts::Facts;
 use crate::state::{Lock, ProfileDir};
 
 const VERSION: u32 = 1;
@@ -315,4 +315,4 @@ pub enum PoolError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
-use crate::atom::BuildId;
-use crate::binhost::facts::Facts;
+use crate::binhost::pool::tests::facts;
 use crate::binhost::pool::{Entry, Origin, Pool};
 use crate::binhost::soname::Missing;
 use crate::binhost::statement::Tree;
@@ -56,7 +55,7 @@ impl Fixture {
     fn add(&self, cpv: &str, build_id: u32) -> Entry {
         let signed = self.dir.path().join("signed");
         fs::write(&signed, format!("{cpv} {build_id}")).unwrap();
-        let facts = Facts::example(cpv, BuildId(build_id));
+        let facts = facts(cpv, build_id);
         self.pool.add(&self.lock, &signed, &facts, &Origin::default()).unwrap()
     }
 

@@ -24,8 +24,37 @@ impl Fixture {
     }
 }
 
-fn facts(cpv: &str, build_id: u32) -> Facts {
-    Facts { build_time: 1000 + u64::from(build_id), ..Facts::example(cpv, BuildId(build_id)) }
+/// Returns facts of a package that says as little as it can.
+pub(crate) fn facts(cpv: &str, build_id: u32) -> Facts {
+    Facts {
+        cpv: cpv.parse().unwrap(),
+        build_id: BuildId(build_id),
+        build_time: 1000 + u64::from(build_id),
+        content: Digest::of(cpv),
+        slot: "0".into(),
+        eapi: "8".into(),
+        repo: "demo".into(),
+        use_: vec!["amd64".into(), "nls".into()],
+        iuse: Vec::new(),
+        keywords: vec!["amd64".into()],
+        license: "GPL-2".into(),
+        depend: String::new(),
+        bdepend: String::new(),
+        rdepend: String::new(),
+        pdepend: String::new(),
+        idepend: String::new(),
+        properties: String::new(),
+        restrict: String::new(),
+        provides: String::new(),
+        requires: String::new(),
+        defined_phases: vec!["compile".into(), "install".into()],
+        chost: "x86_64-pc-linux-gnu".into(),
+        description: "An example".into(),
+        size_installed: 1,
+        entries: 1,
+        elf: Vec::new(),
+        privileged: Vec::new(),
+    }
 }
 
 fn cpv() -> Cpv {
@@ -130,4 +159,35 @@ fn a_damaged_record_is_named_with_the_way_out() {
         let error = f.pool.entries().unwrap_err().to_string();
         assert!(error.contains(why) && error.contains(&record.display().to_string()), "{error}");
     }
+}
+
+#[test]
+fn an_index_says_what_the_facts_say() {
+    let f = fixture();
+    let entry = f.add("app-misc/hello-2.10", 1, "bytes").unwrap();
+    let index = crate::binhost::index::Index {
+        timestamp: 1,
+        header: BTreeMap::new(),
+        packages: vec![crate::binhost::index::Package::of(&entry)],
+    };
+    let text = crate::binhost::index::render(&index).unwrap();
+    let (_, package) = text.split_once("\n\n").unwrap();
+    insta::assert_snapshot!(package, @r"
+    BUILD_ID: 1
+    BUILD_TIME: 1001
+    CHOST: x86_64-pc-linux-gnu
+    CPV: app-misc/hello-2.10
+    DEFINED_PHASES: compile install
+    DESC: An example
+    EAPI: 8
+    KEYWORDS: amd64
+    LICENSE: GPL-2
+    MD5: 4b3a6218bb3e3a7303e8a171a60fcf92
+    PATH: app-misc/hello/hello-2.10-1.gpkg.tar
+    SHA1: daf529a73101c2be626b99fc6938163e7a27620b
+    SIZE: 5
+    USE: amd64 nls
+    MTIME: 1001
+    REPO: demo
+    ");
 }
