@@ -36,8 +36,15 @@ const MAP: &str = "__map";
 /// working folder is `dir`, and relative paths are best: started by root, the job cannot pass folders that are root's
 /// alone. Its environment is empty.
 pub fn command(ids: &IdRange, dir: &Path, job: &str) -> Command {
+    let mut command = hidden(RANGE, ids, dir);
+    command.arg(job);
+    command
+}
+
+/// Returns the command that runs a hidden sub-command of bindery inside the range; its arguments are to be added.
+pub(super) fn hidden(name: &str, ids: &IdRange, dir: &Path) -> Command {
     let mut command = process::this_program();
-    command.env_clear().current_dir(dir).arg(RANGE).arg(std::process::id().to_string()).arg(json(ids)).arg(job);
+    command.env_clear().current_dir(dir).args([name, &std::process::id().to_string(), &json(ids)]);
     command
 }
 
@@ -55,12 +62,21 @@ pub fn give(ids: &IdRange, path: &Path) -> Result<(), PathError> {
 /// Becomes uid 0 of the range and returns the job, when the program's arguments (its name first) ask for one. Must be
 /// called before anything else, while there is one thread.
 pub fn enter(args: &[OsString]) -> Option<Result<String, RangeError>> {
-    (args.get(1)? == RANGE).then(|| {
-        let [_, _, parent, ids, job] = args else { return Err(RangeError::Arguments) };
+    enter_hidden(RANGE, args).map(|entered| {
+        let [job] = entered?;
+        job.to_str().map(str::to_string).ok_or(RangeError::Arguments)
+    })
+}
+
+/// Like [`enter`], for the hidden sub-command `name`, whose arguments it returns.
+pub(super) fn enter_hidden<const N: usize>(name: &str, args: &[OsString]) -> Option<Result<[OsString; N], RangeError>> {
+    (args.get(1)? == name).then(|| {
+        let [_, _, parent, ids, rest @ ..] = args else { return Err(RangeError::Arguments) };
         let parent = parent.to_str().and_then(|p| p.parse().ok()).ok_or(RangeError::Arguments)?;
         let ids = ids.to_str().and_then(|text| serde_json::from_str(text).ok()).ok_or(RangeError::Arguments)?;
+        let rest = rest.to_vec().try_into().map_err(|_| RangeError::Arguments)?;
         become_range(parent, &ids)?;
-        job.to_str().map(str::to_string).ok_or(RangeError::Arguments)
+        Ok(rest)
     })
 }
 
