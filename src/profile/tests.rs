@@ -513,6 +513,20 @@ fn every_shipped_file_parses() {
 }
 
 #[test]
+fn every_shipped_profile_resolves_in_the_project() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Stands behind the project's own images, for a test of profiles alone.
+    let images = Project::new(&[]);
+    images.write("images/debian-portage.toml", "");
+    let config = Config::load(Search::of(vec![root.to_path_buf(), images.0.path().to_path_buf()])).unwrap();
+    for found in config.search.list(Kind::Profile).unwrap() {
+        let profile = Profile::load(&config, &found.name).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((profile.image.as_str(), profile.key.as_str()), ("debian-portage", "default"));
+        assert!(profile.description.is_some(), "{} has no description", found.name);
+    }
+}
+
+#[test]
 fn the_shipped_profiles_differ_by_what_the_compiler_may_use() {
     let project = Project::new(&[]);
     let (amd64, v3) = (project.load("amd64").unwrap(), project.load("x86-64-v3").unwrap());
