@@ -1,5 +1,6 @@
 //! What is wrong with a file that a person wrote: where, and what was expected.
 
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,12 +25,9 @@ pub struct Source {
 impl Source {
     /// Reads a file, at most 1 MiB of it.
     pub fn read(path: &Path) -> Result<Arc<Self>, PathError> {
-        let size = fs::metadata(path)?.len();
-        if size > LONGEST {
-            let error = std::io::Error::other(format!("it has {size} bytes, at most {LONGEST} are read"));
-            return Err(PathError::on("read", path)(error));
-        }
-        Ok(Arc::new(Self { path: path.to_path_buf(), text: fs::read_to_string(path)? }))
+        let text = String::from_utf8(fs::read_at_most(path, LONGEST)?);
+        let text = text.map_err(|e| PathError::on("read", path)(io::Error::new(io::ErrorKind::InvalidData, e)))?;
+        Ok(Arc::new(Self { path: path.to_path_buf(), text }))
     }
 
     /// Returns the folder that relative paths in the file start from; nothing for what is built into the program.

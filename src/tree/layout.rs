@@ -1,5 +1,6 @@
 //! What an ebuild repository says of itself: `profiles/repo_name` and `metadata/layout.conf` (PMS 4.4, portage(5)).
 
+use std::io;
 use std::path::Path;
 
 use super::TreeError;
@@ -35,17 +36,14 @@ impl Layout {
     }
 }
 
-/// Reads a small file; nothing where there is none. A link could lead out of the tree and is refused by the walk; here
-/// the length is what matters.
+/// Reads a small file; nothing where there is none.
 pub(super) fn read(file: &Path) -> Result<Option<String>, PathError> {
-    match fs::symlink_metadata(file) {
-        Ok(metadata) if metadata.len() > LONGEST => {
-            Err(PathError::on("read", file)(std::io::Error::other(format!("it has more than {LONGEST} bytes"))))
-        }
-        Ok(_) => fs::read_if_exists(file),
-        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    let bytes = match fs::read_at_most(file, LONGEST) {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result?,
+    };
+    let text = String::from_utf8(bytes);
+    text.map(Some).map_err(|e| PathError::on("read", file)(io::Error::new(io::ErrorKind::InvalidData, e)))
 }
 
 /// Returns the words of the last `masters =` line.

@@ -172,3 +172,31 @@ fn two_at_once_make_one_snapshot() {
     });
     assert!(trees.iter().all(|tree| *tree == trees[0]));
 }
+
+/// The tree that comes with the project.
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tree")
+}
+
+#[test]
+fn the_shipped_tree_can_be_used() {
+    let trees = tempfile::tempdir().unwrap();
+    let tree = snapshot(&"bindery-test".parse().unwrap(), &shipped(), trees.path(), &mut |_| {}).unwrap();
+    check(std::slice::from_ref(&tree), &"default/linux/amd64".parse().unwrap()).unwrap();
+    assert!(tree.portage_profiles().unwrap().contains(&"default/linux/amd64".to_string()));
+    let ebuilds = ebuilds(&tree.path).unwrap();
+    for cpv in &ebuilds {
+        let text = fs::read_to_string(&tree.path.join(cpv.cp()).join("Manifest")).unwrap();
+        assert!(!manifest::parse(&text).unwrap().is_empty(), "{cpv}");
+    }
+}
+
+#[test]
+fn the_demo_set_is_the_whole_shipped_tree() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = crate::config::Config::load(crate::config::Search::of(vec![root.to_path_buf()])).unwrap();
+    let mut packages: Vec<String> = ebuilds(&shipped()).unwrap().iter().map(crate::atom::Cpv::cp).collect();
+    packages.dedup();
+    let demo: Vec<String> = config.sets[&"demo".parse().unwrap()].value.iter().map(ToString::to_string).collect();
+    assert_eq!(demo, packages);
+}
