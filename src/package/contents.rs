@@ -157,7 +157,7 @@ impl Walk {
         check().map_err(|wrong| self.at(wrong))?;
         self.place(path, folder, first)?;
         match entry.kind {
-            Kind::File => drop(self.files.insert(path.to_vec(), entry.clone())),
+            Kind::File => drop(self.files.insert(path.to_vec(), Header { name: Vec::new(), ..entry.clone() })),
             Kind::HardLink => {
                 let file = self.files.get(&entry.target).ok_or_else(|| self.at(Wrong::Link))?;
                 let same = |a: &Header, b: &Header| (a.mode, a.uid, a.gid, a.mtime) == (b.mode, b.uid, b.gid, b.mtime);

@@ -91,6 +91,8 @@ pub struct Container {
     pub members: Vec<Member>,
     /// Whether the container is in GNU form, as Portage writes it for 8 GB and more of files.
     pub gnu: bool,
+    /// Whether device fields hold zeros, as some versions of Python write them and we do not.
+    zero_devices: bool,
 }
 
 impl Container {
@@ -104,10 +106,11 @@ impl Container {
         self.members.split_last().map_or(&[], |(_, listed)| listed)
     }
 
-    /// Returns the time that all members have, where it is one.
-    pub fn mtime(&self) -> Option<u64> {
-        let first = *self.mtimes.first()?;
-        self.mtimes.iter().all(|mtime| *mtime == first).then_some(first)
+    /// Returns the time that all members have, where the container is in the one form that we write.
+    pub fn canonical_mtime(&self) -> Result<u64, GpkgError> {
+        let first = self.mtimes.first().copied().unwrap_or_default();
+        let canonical = !self.gnu && !self.zero_devices && self.mtimes.iter().all(|mtime| *mtime == first);
+        if canonical { Ok(first) } else { Err(GpkgError::NotCanonical) }
     }
 }
 
@@ -116,7 +119,8 @@ impl Container {
 pub fn read(file: &mut (impl Read + Seek), names: &[&str]) -> Result<Container, GpkgError> {
     file.seek(SeekFrom::Start(0)).map_err(ArchiveError::Io)?;
     let mut archive = Archive::new(io::BufReader::with_capacity(1 << 17, file));
-    let mut container = Container { prefix: String::new(), mtimes: Vec::new(), members: Vec::new(), gnu: false };
+    let mut container =
+        Container { prefix: String::new(), mtimes: Vec::new(), members: Vec::new(), gnu: false, zero_devices: false };
     for expected in names {
         let header = archive.next()?.ok_or_else(|| GpkgError::missing(expected))?;
         let (prefix, name) = split(&header)?;
@@ -146,6 +150,7 @@ pub fn read(file: &mut (impl Read + Seek), names: &[&str]) -> Result<Container, 
         let offset = archive.offset();
         let mut hasher = Hasher::default();
         io::copy(&mut archive, &mut hasher).map_err(ArchiveError::Io)?;
+        container.zero_devices |= header.zero_devices;
         container.mtimes.push(header.mtime);
         container.members.push(Member::new(expected, offset, hasher.finish()));
     }
@@ -282,6 +287,9 @@ pub enum GpkgError {
     /// Type, mode or owner of a member are not as they must be.
     #[error("its member `{0}` is not a plain file of root's with mode 0644")]
     Odd(String),
+    /// Not in the one form that we write.
+    #[error("its outer layer is not in canonical form (times or number formats were changed, or others wrote it)")]
+    NotCanonical,
     /// A member is too long.
     #[error("its member `{name}` has {size} bytes, more than the {limit} allowed")]
     Size {
