@@ -16,6 +16,7 @@ use std::path::Path;
 
 use crate::atom::Name;
 use crate::fs::{self, PathError};
+use crate::package::certificate::Certificate;
 
 /// A client's view of one binary host.
 #[derive(Debug, Clone)]
@@ -26,10 +27,8 @@ pub struct Subscription<'a> {
     pub name: &'a Name,
     /// Where the index lies: `http://HOST[:PORT]/PROFILE` from our server, or `file:///…/profiles/PROFILE/current`.
     pub uri: &'a str,
-    /// The public key, armored.
-    pub public_key: &'a str,
-    /// Its fingerprint: 40 hexadecimal digits.
-    pub fingerprint: &'a str,
+    /// The key that its packages are signed with.
+    pub certificate: &'a Certificate,
     /// `ARCH` of the packages.
     pub arch: &'a str,
     /// `CHOST` of the packages.
@@ -65,13 +64,7 @@ pub fn config(subscription: &Subscription<'_>) -> Result<Vec<File>, ClientError>
     if !known || !uri.chars().all(|c| c.is_ascii_alphanumeric() || "-._~:/[]@+,=%".contains(c)) {
         return Err(ClientError::Uri(shown(s.uri)));
     }
-    let fingerprint = s.fingerprint.to_ascii_uppercase();
-    if fingerprint.len() != 40 || !fingerprint.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(ClientError::Fingerprint(shown(s.fingerprint)));
-    }
-    if !s.public_key.starts_with("-----BEGIN PGP PUBLIC KEY BLOCK-----") {
-        return Err(ClientError::Key);
-    }
+    let fingerprint = s.certificate.fingerprint();
     for text in [s.arch, s.chost, s.accept_keywords] {
         if !text.chars().all(|c| c.is_ascii_alphanumeric() || " -_.*~".contains(c)) {
             return Err(ClientError::Word(shown(text)));
@@ -99,7 +92,7 @@ pub fn config(subscription: &Subscription<'_>) -> Result<Vec<File>, ClientError>
             mode: 0o644,
             text: fill(include_str!("client/binrepos.conf"), &uri.replace('%', "%%")),
         },
-        File { name: "key.asc", mode: 0o644, text: s.public_key.to_string() },
+        File { name: "key.asc", mode: 0o644, text: s.certificate.armored() },
         File { name: "setup", mode: 0o755, text: fill(include_str!("client/setup.sh"), uri) },
         File { name: "README", mode: 0o644, text: fill(include_str!("client/readme.txt"), uri) },
     ])
@@ -129,12 +122,6 @@ pub enum ClientError {
     /// The address is not one that a client can use.
     #[error("`{0}` is not where a client finds packages (as `http://host:8080/amd64`, `https://…` or `file:///…`)")]
     Uri(String),
-    /// The fingerprint is none.
-    #[error("`{0}` is not a fingerprint (40 hexadecimal digits)")]
-    Fingerprint(String),
-    /// The key is none.
-    #[error("the public key is not an armored OpenPGP key")]
-    Key,
     /// A setting has odd characters.
     #[error("`{0}` is not an ARCH, a CHOST or a list of keywords")]
     Word(String),
@@ -143,28 +130,25 @@ pub enum ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::package::key::SecretKey;
 
-    const KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n…\n";
-    const FINGERPRINT: &str = "A4C997F6A844D81FC599F73D5F8C693DDD943B5A";
+    fn certificate() -> Certificate {
+        SecretKey::generate("Test", std::time::UNIX_EPOCH, None).unwrap().certificate()
+    }
 
-    fn with<T>(
-        change: impl FnOnce(&mut Subscription<'_>),
-        then: impl FnOnce(Result<Vec<File>, ClientError>) -> T,
-    ) -> T {
-        let (profile, name) = ("amd64".parse().unwrap(), "bindery-amd64".parse().unwrap());
+    fn with(name: &str, change: impl FnOnce(&mut Subscription<'_>)) -> Result<Vec<File>, ClientError> {
         let mut subscription = Subscription {
-            profile: &profile,
-            name: &name,
+            profile: &"amd64".parse().unwrap(),
+            name: &name.parse().unwrap(),
             uri: "http://127.0.0.1:8080/amd64/",
-            public_key: KEY,
-            fingerprint: FINGERPRINT,
+            certificate: &certificate(),
             arch: "amd64",
             chost: "x86_64-pc-linux-gnu",
             accept_keywords: "amd64 ~amd64",
             priority: 10,
         };
         change(&mut subscription);
-        then(config(&subscription))
+        config(&subscription)
     }
 
     fn text(files: &[File], name: &str) -> String {
@@ -173,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_section_says_where_and_that_signatures_are_required() {
-        let files = with(|_| (), Result::unwrap);
+        let files = with("bindery-amd64", |_| ()).unwrap();
         let conf = text(&files, "binrepos.conf");
         let section = conf.split_once("\n\n").unwrap().1;
         insta::assert_snapshot!(section, @r"
@@ -183,13 +167,13 @@ mod tests {
         verify-signature = true
         location = /var/cache/binhost/bindery-amd64
         ");
-        assert_eq!(text(&files, "key.asc"), KEY);
-        assert!(text(&files, "setup").contains(&format!("\nfingerprint={FINGERPRINT}\n")));
+        let fingerprint = Certificate::parse(&text(&files, "key.asc")).unwrap().fingerprint();
+        assert!(text(&files, "setup").contains(&format!("\nfingerprint={fingerprint}\n")));
     }
 
     #[test]
     fn no_mark_is_left_in_any_file() {
-        for file in with(|_| (), Result::unwrap) {
+        for file in with("bindery-amd64", |_| ()).unwrap() {
             for line in file.text.lines() {
                 let mark = line.split('@').nth(1).is_some_and(|word| word.chars().all(|c| c.is_ascii_uppercase()));
                 assert!(!mark || line.contains("$@"), "{}: {line}", file.name);
@@ -199,50 +183,29 @@ mod tests {
 
     #[test]
     fn a_percent_sign_is_doubled_where_it_would_be_a_reference() {
-        let files = with(|s| s.uri = "file:///srv/a%20b", Result::unwrap);
+        let files = with("x", |s| s.uri = "file:///srv/a%20b").unwrap();
         assert!(text(&files, "binrepos.conf").contains("sync-uri = file:///srv/a%%20b\n"));
         assert!(text(&files, "setup").contains("subscribed to file:///srv/a%20b;"));
     }
 
     #[test]
     fn odd_input_is_refused() {
-        let default = "DEFAULT".parse().unwrap();
-        with(|s| s.uri = "ftp://x/y", |r| assert!(r.unwrap_err().to_string().starts_with("`ftp://x/y` is not where")));
         for uri in [
             "",
+            "ftp://x/y",
             "http://",
             "file:///",
-            "http://x/\nfetchcommand = evil",
-            "http://x/$(id)",
-            "http://x/a b",
             "file://x",
+            "http://x/\nfetchcommand = evil",
+            "http://x/a b",
+            "http://x/$(id)",
             "http://x/`id`",
         ] {
-            with(|s| s.uri = uri, |r| assert!(matches!(r, Err(ClientError::Uri(_))), "{uri}"));
+            assert!(matches!(with("x", |s| s.uri = uri), Err(ClientError::Uri(_))), "{uri}");
         }
-        for fingerprint in
-            ["", "abc", "x4C997F6A844D81FC599F73D5F8C693DDD943B5A", "A4C997F6A844D81FC599F73D5F8C693DDD943B5;"]
-        {
-            with(|s| s.fingerprint = fingerprint, |r| assert!(matches!(r, Err(ClientError::Fingerprint(_)))));
-        }
-        with(
-            |s| s.public_key = "-----BEGIN PGP PRIVATE KEY BLOCK-----",
-            |r| assert!(matches!(r, Err(ClientError::Key))),
-        );
-        with(|s| s.chost = "x\ny", |r| assert!(matches!(r, Err(ClientError::Word(_)))));
-        let (profile, key) = ("amd64".parse().unwrap(), KEY);
-        let subscription = Subscription {
-            profile: &profile,
-            name: &default,
-            uri: "http://x/y",
-            public_key: key,
-            fingerprint: FINGERPRINT,
-            arch: "amd64",
-            chost: "x",
-            accept_keywords: "amd64",
-            priority: 1,
-        };
-        assert!(matches!(config(&subscription), Err(ClientError::Name)));
+        assert!(matches!(with("x", |s| s.chost = "x\ny"), Err(ClientError::Word(_))));
+        assert!(matches!(with("x", |s| s.accept_keywords = "`id`"), Err(ClientError::Word(_))));
+        assert!(matches!(with("DEFAULT", |_| ()), Err(ClientError::Name)));
     }
 
     #[test]
@@ -250,7 +213,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a/b");
-        let files = with(|_| (), Result::unwrap);
+        let files = with("bindery-amd64", |_| ()).unwrap();
         write(&folder, &files).unwrap();
         write(&folder, &files).unwrap();
         assert_eq!(fs::metadata(&folder.join("setup")).unwrap().permissions().mode() & 0o7777, 0o755);

@@ -18,6 +18,7 @@ use crate::binhost::index::IndexError;
 use crate::binhost::path::PackagePath;
 use crate::binhost::statement::{self, Statement, StatementError};
 use crate::fs::{self, PathError};
+use crate::package::signature::SignatureError;
 use crate::state::ProfileDir;
 
 mod assemble;
@@ -27,12 +28,8 @@ mod publish;
 pub use check::{Depth, check, verify};
 pub use publish::{Meta, Published, Signer, publish};
 
-/// Why a signature could not be made or is not believed; `package` knows.
-pub type SignatureError = Box<dyn std::error::Error + Send + Sync>;
-/// Returns an armored detached signature of some bytes.
-pub type Sign<'a> = dyn Fn(&[u8]) -> Result<String, SignatureError> + 'a;
-/// Says whether an armored detached signature of some bytes is good.
-pub type Believe<'a> = dyn Fn(&[u8], &str) -> Result<(), SignatureError> + 'a;
+/// Returns an armored detached signature of some bytes, made at a time in seconds since 1970; or why there is none.
+pub type Sign<'a> = dyn Fn(&[u8], u64) -> Result<String, Box<dyn std::error::Error + Send + Sync>> + 'a;
 
 const INDEX: &str = "Packages";
 const INDEX_GZ: &str = "Packages.gz";
@@ -166,7 +163,7 @@ pub enum GenerationError {
         /// The generation.
         number: u64,
         /// What the signer says.
-        source: SignatureError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The statement's signature is not believed.
     #[error("the signature `{}` is not good", file.display())]
@@ -174,7 +171,7 @@ pub enum GenerationError {
         /// The signature.
         file: PathBuf,
         /// Why.
-        source: SignatureError,
+        source: Box<SignatureError>,
     },
 }
 

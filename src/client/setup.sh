@@ -38,6 +38,18 @@ keyring() {
 	gpg --homedir "$home" --batch --no-tty --quiet --no-permission-warning --no-autostart "$@"
 }
 
+# What gpg says matters only where it fails; it also says that there is no agent.
+change() {
+	said=$(keyring "$@" 2>&1) || fail "gpg $*: $said"
+}
+
+# Looked at in a keyring of its own: nothing is touched before the key is the right one.
+empty=$(mktemp -d)
+found=$(gpg --homedir "$empty" --batch --no-tty --quiet --no-autostart --with-colons --import-options show-only \
+	--import "$here/key.asc" 2>/dev/null | awk -F: '$1 == "pub" { pub = 1 } $1 == "fpr" && pub { print $10; pub = 0 }')
+rm -rf "$empty"
+[ "$found" = "$fingerprint" ] || fail "\`$here/key.asc\` holds \`$found\`, not \`$fingerprint\`; get this folder again"
+
 if [ ! -d "$home" ]; then
 	if [ -z "$root" ] && command -v getuto >/dev/null; then
 		getuto
@@ -46,20 +58,17 @@ if [ ! -d "$home" ]; then
 	fi
 fi
 [ -d "$home" ] || mkdir -m 755 "$home"
-
-found=$(keyring --with-colons --import-options show-only --import "$here/key.asc" |
-	awk -F: '$1 == "pub" { pub = 1 } $1 == "fpr" && pub { print $10; pub = 0 }')
-[ "$found" = "$fingerprint" ] || fail "\`$here/key.asc\` holds \`$found\`, not \`$fingerprint\`; get this folder again"
-keyring --import "$here/key.asc"
-echo "$fingerprint:6:" | keyring --import-ownertrust
+change --import "$here/key.asc"
+echo "$fingerprint:6:" | change --import-ownertrust
 # Portage never lets gpg work out by itself what is trusted.
-keyring --check-trustdb
+change --check-trustdb
 # Portage runs gpg as nobody, who must be able to read these; secret keys lie in a folder of their own.
 chmod 755 "$home"
 for file in pubring.kbx pubring.gpg trustdb.gpg; do
 	[ ! -e "$home/$file" ] || chmod 644 "$home/$file"
 done
-trust=$(keyring --no-auto-check-trustdb --with-colons --list-keys "$fingerprint" | awk -F: '$1 == "pub" { print $2 }')
+trust=$(keyring --no-auto-check-trustdb --with-colons --list-keys "$fingerprint" 2>/dev/null |
+	awk -F: '$1 == "pub" { print $2 }')
 [ "$trust" = u ] || fail "the key is in \`$home\` but not trusted (\`$trust\`): has it expired, or was it revoked?"
 
 [ -d "$repos" ] || mkdir -m 755 "$repos"

@@ -39,13 +39,13 @@ pub(super) fn assemble(
         }
     }
     let text = statement.render();
-    let signature =
-        (signer.sign)(text.as_bytes()).map_err(|source| GenerationError::Sign { number: statement.serial, source })?;
+    let signature = (signer.sign)(text.as_bytes(), statement.created)
+        .map_err(|source| GenerationError::Sign { number: statement.serial, source })?;
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(statement.created)).unwrap_or(UNIX_EPOCH);
     for (name, bytes) in [
         (INDEX, draft.index.as_bytes()),
         (INDEX_GZ, &draft.index_gz),
-        (KEY, signer.public_key.as_bytes()),
+        (KEY, signer.certificate.armored().as_bytes()),
         (FILE, text.as_bytes()),
         (SIGNATURE, signature.as_bytes()),
     ] {

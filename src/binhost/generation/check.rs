@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
+use std::time::SystemTime;
 
-use super::{Believe, Generation, GenerationError, INDEX, INDEX_GZ, KEY};
+use super::{Generation, GenerationError, INDEX, INDEX_GZ, KEY};
 use crate::binhost::index;
-use crate::binhost::statement::{FILE, File, SIGNATURE};
+use crate::binhost::statement::{FILE, File, LIMIT, SIGNATURE};
 use crate::digest::Hashes;
 use crate::fs;
+use crate::package::certificate::Certificate;
+use crate::package::signature::verify_detached;
 
 /// The longest index that is read: a whole distribution's has some tens of megabytes.
 const INDEX_LIMIT: u64 = 512 << 20;
@@ -70,19 +73,18 @@ pub fn check(generation: &Generation, depth: Depth) -> Result<(), GenerationErro
     }
 }
 
-/// Checks a generation with everything in it, its signature first.
-pub fn verify(generation: &Generation, believe: &Believe<'_>) -> Result<(), GenerationError> {
+/// Checks a generation with everything in it, its signature by one of `certificates` first, as of `now`.
+pub fn verify(generation: &Generation, certificates: &[Certificate], now: SystemTime) -> Result<(), GenerationError> {
     let file = generation.path.join(SIGNATURE);
     let signature = fs::read_at_most(&file, SIGNATURE_LIMIT)?;
-    // The statement was read from this file, and is written the same way again.
-    let text = generation.statement.render();
-    let signed = fs::read_at_most(&generation.path.join(FILE), crate::binhost::statement::LIMIT)?;
-    if text.as_bytes() != signed {
+    let signed = fs::read_at_most(&generation.path.join(FILE), LIMIT)?;
+    verify_detached(certificates, &signature, signed.as_slice(), now)
+        .map_err(|source| GenerationError::Signature { file, source: Box::new(source) })?;
+    // What is checked is what was read from this file earlier: has it changed since?
+    if generation.statement.render().as_bytes() != signed {
         let file = generation.path.join(FILE);
-        return Err(GenerationError::Altered { file, why: "is not written as bindery writes it" });
+        return Err(GenerationError::Altered { file, why: "is not what was read from it before" });
     }
-    believe(&signed, &String::from_utf8_lossy(&signature))
-        .map_err(|source| GenerationError::Signature { file, source })?;
     check(generation, Depth::Content)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Believe, Depth, Generation, GenerationError, INDEX, INDEX_GZ, KEY, NEW, Sign, assemble, check, verify};
+use super::{Depth, Generation, GenerationError, INDEX, INDEX_GZ, KEY, NEW, Sign, assemble, check, verify};
 use crate::atom::Name;
 use crate::binhost::index::{self, Index};
 use crate::binhost::pool::Entry;
@@ -12,6 +12,7 @@ use crate::binhost::soname::{self, Missing};
 use crate::binhost::statement::{File, Package, Statement, Tree, VERSION};
 use crate::digest::Digest;
 use crate::fs;
+use crate::package::certificate::Certificate;
 use crate::state::{Lock, ProfileDir};
 
 /// Portage asks with `If-Modified-Since: TIMESTAMP + 5 seconds` (util/_urlopen.py): an index that is less than this
@@ -44,12 +45,10 @@ pub struct Meta {
 /// Signs statements. The library hands it bytes and never sees a secret key.
 #[expect(missing_debug_implementations, reason = "a closure has none")]
 pub struct Signer<'a> {
-    /// The public key, armored: published beside the statement.
-    pub public_key: &'a str,
+    /// What clients believe it with: published beside the statement.
+    pub certificate: &'a Certificate,
     /// Makes a signature.
     pub sign: &'a Sign<'a>,
-    /// Judges it as a client does that has only the public key.
-    pub believe: &'a Believe<'a>,
 }
 
 /// What publishing came to.
@@ -101,7 +100,9 @@ pub fn publish(
     assemble::assemble(&new, &draft, &entries, &still_wanted(profile, &earlier, now), signer)?;
     let path = generations.join(number.to_string());
     let mut generation = Generation { number, path: new.clone(), statement: draft.statement };
-    verify(&generation, signer.believe)?;
+    // A clock that jumped back is no reason to doubt what was signed for the time after the last generation's.
+    let when = UNIX_EPOCH.checked_add(Duration::from_secs(created.max(now))).unwrap_or(UNIX_EPOCH);
+    verify(&generation, std::slice::from_ref(signer.certificate), when)?;
     fs::rename(&new, &path)?;
     fs::sync_dir(&generations)?;
     fs::replace_symlink(&Path::new("generations").join(number.to_string()), &profile.current())?;
@@ -143,7 +144,7 @@ impl Draft {
         let files = [
             (INDEX.to_string(), File::of(text.as_bytes())),
             (INDEX_GZ.to_string(), File::of(&gz)),
-            (KEY.to_string(), File::of(signer.public_key.as_bytes())),
+            (KEY.to_string(), File::of(signer.certificate.armored().as_bytes())),
         ];
         let packages = entries.iter().map(|entry| Package {
             path: entry.path.clone(),

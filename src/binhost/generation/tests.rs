@@ -9,6 +9,7 @@ use crate::binhost::pool::{Entry, Origin, Pool};
 use crate::binhost::soname::Missing;
 use crate::binhost::statement::Tree;
 use crate::digest::Digest;
+use crate::package::key::SecretKey;
 use crate::state::{Lock, State};
 
 const DAY: u64 = 24 * 60 * 60;
@@ -19,7 +20,7 @@ struct Fixture {
     pool: Pool,
     lock: Lock,
     meta: Meta,
-    key: &'static str,
+    key: SecretKey,
 }
 
 fn fixture() -> Fixture {
@@ -35,16 +36,11 @@ fn fixture() -> Fixture {
         image: None,
         validity: Duration::from_secs(30 * DAY),
     };
-    Fixture { lock: profile.lock().unwrap(), pool: Pool::open(&profile), profile, meta, dir, key: "the key\n" }
+    Fixture { lock: profile.lock().unwrap(), pool: Pool::open(&profile), profile, meta, dir, key: key() }
 }
 
-/// Stands in for OpenPGP: what matters here is over what and when signatures are made.
-fn sign(bytes: &[u8]) -> Result<String, SignatureError> {
-    Ok(format!("signed {}\n", Digest::of(bytes)))
-}
-
-fn believe(bytes: &[u8], signature: &str) -> Result<(), SignatureError> {
-    if sign(bytes)? == signature { Ok(()) } else { Err("bad signature".into()) }
+fn key() -> SecretKey {
+    SecretKey::generate("Test", at(0), None).unwrap()
 }
 
 fn at(seconds: u64) -> SystemTime {
@@ -60,8 +56,20 @@ impl Fixture {
     }
 
     fn publish(&self, now: u64) -> Result<Published, GenerationError> {
-        let signer = Signer { public_key: self.key, sign: &sign, believe: &believe };
-        publish(&self.profile, &self.lock, &self.pool.entries().unwrap(), &self.meta, &signer, at(now))
+        self.publish_these(&self.pool.entries().unwrap(), now)
+    }
+
+    fn publish_these(&self, entries: &[Entry], now: u64) -> Result<Published, GenerationError> {
+        self.publish_with(entries, now, &|bytes, time| Ok(self.key.detached(bytes, time)?))
+    }
+
+    fn publish_with(&self, entries: &[Entry], now: u64, sign: &Sign<'_>) -> Result<Published, GenerationError> {
+        let signer = Signer { certificate: &self.key.certificate(), sign };
+        publish(&self.profile, &self.lock, entries, &self.meta, &signer, at(now))
+    }
+
+    fn verify(&self, generation: &Generation) -> Result<(), GenerationError> {
+        verify(generation, &[self.key.certificate()], at(1000 * DAY))
     }
 
     fn file(&self, path: &str) -> PathBuf {
@@ -100,7 +108,7 @@ fn a_generation_holds_index_statement_signature_key_and_packages() {
     let generation = Generation::current(&f.profile).unwrap().unwrap();
     assert_eq!(generation, published.generation);
     assert_eq!(generation.statement.valid_until, 5000 + 30 * DAY);
-    verify(&generation, &believe).unwrap();
+    f.verify(&generation).unwrap();
 }
 
 #[test]
@@ -129,7 +137,7 @@ fn whatever_clients_see_makes_a_new_generation() {
     assert_eq!(f.publish(5000).unwrap().generation.number, 2);
     f.meta.settings.insert("ACCEPT_KEYWORDS".into(), "amd64".into());
     assert_eq!(f.publish(5000).unwrap().generation.number, 3);
-    f.key = "another key\n";
+    f.key = key();
     assert_eq!(f.publish(5000).unwrap().generation.number, 4);
     f.meta.image = Some(Digest::of("image"));
     assert_eq!(f.publish(5000).unwrap().generation.number, 5);
@@ -186,7 +194,7 @@ fn files_of_earlier_generations_stay_as_long_as_clients_come_for_them() {
         let generation = f.publish(now).unwrap().generation;
         assert_eq!(generation.path.join(path).exists(), there, "{id}");
         assert!(!f.text("current/Packages").contains(path));
-        verify(&generation, &believe).unwrap();
+        f.verify(&generation).unwrap();
     }
 }
 
@@ -206,12 +214,17 @@ fn a_damaged_package_is_named_and_the_last_generation_stays() {
 #[test]
 fn a_signature_that_cannot_be_made_or_believed_is_not_published() {
     let f = fixture();
-    let publish = |sign: &Sign<'_>| {
-        let signer = Signer { public_key: f.key, sign, believe: &believe };
-        publish(&f.profile, &f.lock, &[], &f.meta, &signer, at(5000)).unwrap_err().to_string()
-    };
-    assert_eq!(publish(&|_| Err("no key".into())), "cannot sign the statement of generation 1");
-    assert!(publish(&|_| Ok("rubbish".into())).ends_with("statement.json.asc` is not good"));
+    let other = key();
+    let error = |sign: &Sign<'_>| f.publish_with(&[], 5000, sign).unwrap_err();
+    assert_eq!(error(&|_, _| Err("no key".into())).to_string(), "cannot sign the statement of generation 1");
+    let signature = f.file("generations/.new-1/statement.json.asc");
+    let signed: [&Sign<'_>; 3] =
+        [&|_, _| Ok("rubbish".into()), &|bytes, time| Ok(other.detached(bytes, time)?), &|_, time| {
+            Ok(f.key.detached(&b"something else"[..], time)?)
+        }];
+    for sign in signed {
+        assert_eq!(error(sign).to_string(), format!("the signature `{}` is not good", signature.display()));
+    }
     assert_eq!(current_number(&f.profile).unwrap(), None);
 }
 
@@ -219,9 +232,7 @@ fn a_signature_that_cannot_be_made_or_believed_is_not_published() {
 fn a_build_is_published_once() {
     let f = fixture();
     let entry = f.add("app-misc/hello-2.10", 1);
-    let signer = Signer { public_key: f.key, sign: &sign, believe: &believe };
-    let error =
-        publish(&f.profile, &f.lock, &[entry.clone(), entry], &f.meta, &signer, at(5000)).unwrap_err().to_string();
+    let error = f.publish_these(&[entry.clone(), entry], 5000).unwrap_err().to_string();
     assert_eq!(error, "`app-misc/hello/hello-2.10-1.gpkg.tar` is given twice");
 }
 
@@ -230,9 +241,8 @@ fn libraries_that_no_package_gives_are_reported() {
     let f = fixture();
     let mut entry = f.add("app-misc/hello-2.10", 1);
     entry.facts.requires = "x86_64: libfoo.so.1".into();
-    let signer = Signer { public_key: f.key, sign: &sign, believe: &believe };
     let cpv = entry.facts.cpv.clone();
-    let published = publish(&f.profile, &f.lock, &[entry], &f.meta, &signer, at(5000)).unwrap();
+    let published = f.publish_these(&[entry], 5000).unwrap();
     assert_eq!(published.missing, [Missing { soname: "x86_64: libfoo.so.1".into(), needed_by: vec![cpv] }]);
 }
 
@@ -255,7 +265,7 @@ fn every_change_to_a_published_file_is_found() {
         bytes[3] ^= 1;
         fs::remove_file(&file).unwrap();
         fs::write(&file, bytes).unwrap();
-        let message = verify(&generation, &believe).unwrap_err().to_string();
+        let message = f.verify(&generation).unwrap_err().to_string();
         assert_eq!(message, format!("{} {error}", file_in(&message, &file)));
     }
     // A damaged statement is found when it is read, one that only says something else by its signature.
@@ -263,7 +273,7 @@ fn every_change_to_a_published_file_is_found() {
     let file = generation.path.join("statement.json");
     let text = fs::read_to_string(&file).unwrap();
     overwrite(&file, &text.replace("\"amd64\"", "\"other\""));
-    let error = verify(&Generation::current(&f.profile).unwrap().unwrap(), &believe).unwrap_err().to_string();
+    let error = f.verify(&Generation::current(&f.profile).unwrap().unwrap()).unwrap_err().to_string();
     assert!(error.ends_with("statement.json.asc` is not good"), "{error}");
     overwrite(&file, &text[..100]);
     let error = Generation::current(&f.profile).unwrap_err().to_string();
