@@ -1,1 +1,467 @@
 //! Images: where a root filesystem starts.
+//!
+//! A definition ([`Definition`]) says what an image is made of; [`make`] makes it, with a lock ([`Lock`]) of what exactly
+//! went in; it is kept as an OCI image layout ([`layout`]), and its one layer is unpacked once, into a folder that the
+//! id range owns and nobody ever changes.
+//!
+//! ```text
+//! definition ──apt, pip──► downloads ──in the id range──► root ──pack──► layer ──► image NAME + NAME.lock
+//!                                                                           └─unpack──► unpacked/HEX ◄── l/SHORT
+//! ```
+//!
+//! The manifest's digest is a function of the definition, the packages and this program: nothing in the image says when,
+//! where or by whom it was made. All times are at most the definition's `source-date`, which is also when the image
+//! says it was created.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::atom::Name;
+use crate::digest::Digest;
+use crate::event::{Event, Sink};
+use crate::fs::{self, PathError};
+use crate::layer::{self, LayerError, Limits, Source};
+use crate::process::{self, ProcessError};
+use crate::sandbox::{IdRange, range};
+use crate::state::{self, Lease, State, StateError};
+
+mod apt;
+mod customise;
+mod debian;
+mod definition;
+mod inside;
+mod layout;
+mod lock;
+mod wheel;
+
+pub use apt::AptError;
+pub use definition::{
+    Archive, Definition, DefinitionError, Folder, Group, Kind, Recipe, Replacement, SourceDate, Text, Uri, User, Wheel,
+    Word,
+};
+pub use layout::{LayoutError, Origin};
+pub use lock::{Deb, Lock, LockError};
+pub use wheel::WheelError;
+
+/// Free space that making an image must find: downloads, the root, and the same once more unpacked.
+const SPACE: u64 = 2 << 30;
+
+/// What everything here needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Where images are kept.
+    pub state: &'a State,
+    /// Who owns what is unpacked.
+    pub ids: &'a IdRange,
+    /// Set when the user wants no more of it.
+    pub cancel: &'a AtomicBool,
+}
+
+/// Which packages an image is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// The newest there are.
+    Newest,
+    /// Exactly those of a lock.
+    Locked(Lock),
+}
+
+/// An image that is made and unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its name.
+    pub name: Name,
+    /// The digest of its OCI manifest.
+    pub digest: Digest,
+    /// Its layers' folders, the top one first, relative to [`State::state`].
+    pub layers: Vec<PathBuf>,
+    /// Environment of every command in it.
+    pub env: Vec<(String, String)>,
+    /// What it was made of.
+    pub origin: Origin,
+}
+
+/// Written beside an unpacked layer once all of it is there.
+#[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Marker {
+    version: u32,
+    /// The host's ids of the range's 0: files belong to them and those above.
+    uid: u32,
+    gid: u32,
+}
+
+/// Makes an image, in place of the one that had its name. Folders of earlier ones stay: a build may be using them.
+pub fn make(cx: &Context<'_>, definition: &Definition, mode: &Mode, events: Sink<'_>) -> Result<Image, ImageError> {
+    let name = &definition.name;
+    if process::find("mmdebstrap").is_none() {
+        return Err(ImageError::NoProgram { program: "mmdebstrap", package: "mmdebstrap" });
+    }
+    if process::find("unshare").is_none() {
+        return Err(ImageError::NoProgram { program: "unshare", package: "util-linux" });
+    }
+    let _lock = state::Lock::take(&cx.state.images().join(".lock"))?;
+    check_space(cx.state.state())?;
+    events(Event::ImageStarted { image: name.clone() });
+    let mut lease = Lease::take(cx.state, &format!("making the image {name}"))?;
+    let tmp = cx.state.downloads().join(format!(".{}", lease.id()));
+    let scratch = lease.root().to_path_buf();
+    let made = lease.owns_path(tmp.clone()).map_err(ImageError::from).and_then(|()| {
+        fs::create_dir_all(&tmp)?;
+        layer::close(cx.ids, &scratch)?;
+        make_in(cx, definition, mode, &tmp, &scratch, events)
+    });
+    // The first failure is the one to tell of; what is left then, the lease's reaper removes.
+    let cleared = clear(cx, &tmp, &scratch).and_then(|()| Ok(lease.release()?));
+    let image = made?;
+    cleared?;
+    events(Event::ImageReady { image: name.clone(), digest: image.digest.clone(), cached: false });
+    Ok(image)
+}
+
+fn make_in(
+    cx: &Context<'_>,
+    definition: &Definition,
+    mode: &Mode,
+    tmp: &Path,
+    scratch: &Path,
+    events: Sink<'_>,
+) -> Result<Image, ImageError> {
+    let Definition { name, recipe, .. } = definition;
+    let apt = apt::Apt::new(&tmp.join("apt"), recipe)?;
+    let parts = match mode {
+        Mode::Newest => debian::newest(recipe, &apt, events)?,
+        Mode::Locked(lock) => debian::locked(cx, definition, lock, &apt, events)?,
+    };
+    go_on(cx)?;
+    debian::fetch(cx, &parts, &apt, tmp, events)?;
+    go_on(cx)?;
+    let root = debian::assemble(cx, recipe, &parts, scratch, events)?;
+    debian::step(events, "packing the image");
+    let mut writer = layout::LayerWriter::new(cx.state)?;
+    layer::pack(cx.ids, &root, recipe.source_date.seconds(), &mut |bytes| writer.take(bytes))?;
+    let blob = writer.finish()?;
+    go_on(cx)?;
+    let debian::Parts { debs, wheels } = parts;
+    let definition = definition.digest();
+    let mut lock =
+        Lock::new(name.clone(), definition.clone(), definition.clone(), vec![blob.diff_id.clone()], &debs, &wheels);
+    if let Mode::Locked(wanted) = mode
+        && wanted.layers != lock.layers
+    {
+        let (found, wanted) = (blob.diff_id, wanted.layers.first().cloned());
+        return Err(ImageError::Different { name: name.clone(), found, wanted });
+    }
+    let about = layout::About {
+        architecture: recipe.architecture.as_str(),
+        created: recipe.source_date.as_str(),
+        origin: &Origin { definition, debs: lock.debs.clone(), wheels: lock.wheels.clone() },
+        env: recipe.environment.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+    };
+    let stored = layout::store(cx.state, &about, vec![blob])?;
+    if let Mode::Locked(wanted) = mode
+        && wanted.manifest != stored.manifest
+    {
+        let what =
+            format!("`{name}` has the content that its lock names and another digest: this bindery packs differently");
+        events(Event::Warning { what });
+    }
+    debian::step(events, "unpacking the image");
+    let image = ready(cx, name, stored, Some(scratch))?;
+    lock.manifest = image.digest.clone();
+    layout::name(cx.state, name, &image.digest)?;
+    lock.save(&lock_file(cx.state, name))?;
+    Ok(image)
+}
+
+/// Finds a made image by its name. Its documents are checked, and that its layers are unpacked; where one is not, it is
+/// unpacked again.
+pub fn find(cx: &Context<'_>, name: &Name) -> Result<Option<Image>, ImageError> {
+    let damaged = |source| ImageError::Damaged { name: name.clone(), source };
+    let Some(stored) = layout::find(cx.state, name).map_err(damaged)? else { return Ok(None) };
+    ready(cx, name, stored, None).map(Some)
+}
+
+/// Returns the names of all made images.
+pub fn list(state: &State) -> Result<Vec<Name>, ImageError> {
+    Ok(layout::list(state)?)
+}
+
+/// Reads everything of a made image and compares its digests: the blobs, and the unpacked layers packed again.
+pub fn verify(cx: &Context<'_>, name: &Name) -> Result<(), ImageError> {
+    let damaged = |source| ImageError::Damaged { name: name.clone(), source };
+    let stored = layout::find(cx.state, name).map_err(damaged)?.ok_or_else(|| ImageError::NotMade(name.clone()))?;
+    for layer in &stored.layers {
+        layout::verify(cx.state, &layer.digest).map_err(damaged)?;
+        let folder = cx.state.unpacked().join(layer.diff_id.hex());
+        if folder.exists() {
+            let mut hash = <sha2::Sha256 as sha2::Digest>::new();
+            layer::pack(cx.ids, &folder, u64::MAX, &mut |bytes| {
+                sha2::Digest::update(&mut hash, bytes);
+                Ok(())
+            })?;
+            if Digest::from(<[u8; 32]>::from(sha2::Digest::finalize(hash))) != layer.diff_id {
+                return Err(ImageError::Changed { name: name.clone(), folder });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns where the lock of a made image is kept.
+pub fn lock_file(state: &State, name: &Name) -> PathBuf {
+    state.images().join(format!("{name}.lock"))
+}
+
+/// Finds the lock for making an image again: beside its definition, else that of the last making.
+pub fn find_lock(state: &State, definition: &Definition) -> Result<Lock, ImageError> {
+    let beside = definition.file.as_ref().map(|file| file.with_extension("lock"));
+    for file in beside.into_iter().chain([lock_file(state, &definition.name)]) {
+        if let Some(lock) = Lock::load(&file)? {
+            return Ok(lock);
+        }
+    }
+    Err(ImageError::NoLock(definition.name.clone()))
+}
+
+/// Runs a hidden entry point (`__range JOB`), when the program's arguments (its name first) ask for one: the jobs of this
+/// module and of [`layer`]. Must be called before anything else, while there is one thread.
+pub fn entry(args: &[OsString]) -> Option<ExitCode> {
+    let done = range::enter(args)?.map_err(|e| layer::chain(&e)).and_then(|job| match job.as_str() {
+        inside::NAME => debian::job(),
+        text => layer::job(text).unwrap_or_else(|| Err("this is no job".to_string())),
+    });
+    Some(match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // This is the channel to the process that started the job, not to people.
+            let _ = writeln!(std::io::stderr(), "{message}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Has the layers unpacked, and returns the image.
+fn ready(cx: &Context<'_>, name: &Name, stored: layout::Stored, scratch: Option<&Path>) -> Result<Image, ImageError> {
+    let mut layers = Vec::new();
+    for layer in &stored.layers {
+        let folder = Path::new("images/unpacked").join(layer.diff_id.hex());
+        unpack(cx, name, layer, &folder, scratch)?;
+        layers.push(layer::short_name(cx.state, &layer.diff_id, &folder)?);
+    }
+    // The archive's order is from the bottom up.
+    layers.reverse();
+    Ok(Image { name: name.clone(), digest: stored.manifest, layers, env: stored.env, origin: stored.origin })
+}
+
+fn unpack(
+    cx: &Context<'_>,
+    name: &Name,
+    blob: &layout::LayerBlob,
+    folder: &Path,
+    scratch: Option<&Path>,
+) -> Result<(), ImageError> {
+    let full = cx.state.state().join(folder);
+    let file = full.with_extension("json");
+    let wanted = Marker { version: 1, uid: cx.ids.uid(), gid: cx.ids.gid() };
+    let marker = fs::read_if_exists(&file)?.and_then(|text| serde_json::from_str::<Marker>(&text).ok());
+    match marker {
+        Some(marker) if full.is_dir() && marker == wanted => return Ok(()),
+        Some(marker) if full.is_dir() => {
+            return Err(ImageError::OtherRange { folder: full, uid: marker.uid, now: cx.ids.uid() });
+        }
+        // Without its marker nobody knows whether all of it is there. Nobody can be using it either.
+        _ if full.exists() => layer::remove(cx.ids, &full)?,
+        _ => {}
+    }
+    layer::close(cx.ids, &cx.state.unpacked())?;
+    let lease = match scratch {
+        Some(_) => None,
+        None => Some(Lease::take(cx.state, &format!("unpacking the image {name}"))?),
+    };
+    let dir = lease.as_ref().map_or(scratch, |lease| Some(lease.root())).unwrap_or(cx.state.state()).to_path_buf();
+    layer::close(cx.ids, &dir)?;
+    let path = cx.state.blob(&blob.digest);
+    let source = Source { file: fs::open(&path)?, zstd: true, diff_id: blob.diff_id.clone() };
+    let below = dir.strip_prefix(cx.state.state()).unwrap_or(&dir).join("unpacked");
+    let done = layer::unpack(cx.ids, source, cx.state.state(), &below, folder, Limits::default());
+    if let Some(lease) = lease {
+        layer::remove(cx.ids, &dir)?;
+        lease.release()?;
+    }
+    done.map_err(|source| ImageError::Unpack { name: name.clone(), file: path, source })?;
+    Ok(fs::write_atomic(&file, serde_json::to_vec(&wanted).expect("a marker has only plain fields"), 0o644)?)
+}
+
+fn clear(cx: &Context<'_>, tmp: &Path, scratch: &Path) -> Result<(), ImageError> {
+    fs::remove_dir_all(tmp)?;
+    Ok(layer::remove(cx.ids, scratch)?)
+}
+
+fn go_on(cx: &Context<'_>) -> Result<(), ImageError> {
+    if cx.cancel.load(Ordering::Relaxed) { Err(ImageError::Cancelled) } else { Ok(()) }
+}
+
+fn check_space(dir: &Path) -> Result<(), ImageError> {
+    let stat = rustix::fs::statvfs(dir).map_err(|e| PathError::on("look at the disk of", dir)(e.into()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free < SPACE { Err(ImageError::Space { dir: dir.to_path_buf(), free: free >> 20 }) } else { Ok(()) }
+}
+
+/// An image cannot be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// A file operation failed.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Somebody else is making one.
+    #[error(transparent)]
+    Busy(#[from] state::LockError),
+    /// The definition cannot be used.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// The lock cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Debian packages cannot be had.
+    #[error(transparent)]
+    Apt(#[from] AptError),
+    /// Python packages cannot be had.
+    #[error(transparent)]
+    Wheel(#[from] WheelError),
+    /// The store of images is not as it should be.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A layer cannot be worked on.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A program is missing.
+    #[error(
+        "`{program}` is not installed, and images of kind `debian` are made with it; on Debian: `apt install {package}`"
+    )]
+    NoProgram {
+        /// Which.
+        program: &'static str,
+        /// What has it.
+        package: &'static str,
+    },
+    /// Too little space.
+    #[error("`{}` has {free} MiB free, and making an image takes {}; free some, or use another --state", dir.display(), SPACE >> 20)]
+    Space {
+        /// Where.
+        dir: PathBuf,
+        /// MiB.
+        free: u64,
+    },
+    /// A package cannot be read.
+    #[error("cannot read what a package says of itself")]
+    Field(#[source] ProcessError),
+    /// A download is not what it should be.
+    #[error("the file of {what} has the digest {found}, not {wanted}")]
+    Digest {
+        /// Of what.
+        what: String,
+        /// What it has.
+        found: Digest,
+        /// What the index or the lock says.
+        wanted: Digest,
+    },
+    /// Putting the root together failed.
+    #[error("cannot put the image's root together: {0}")]
+    Inside(String),
+    /// Other packages were installed than were fetched.
+    #[error("the image's root is not what was fetched; missing: {}; added: {}", or_none(missing), or_none(extra))]
+    NotAsFetched {
+        /// Fetched and not installed.
+        missing: String,
+        /// Installed and not fetched.
+        extra: String,
+    },
+    /// The user wants no more of it.
+    #[error("making the image was cancelled")]
+    Cancelled,
+    /// There is nothing to make it again from.
+    #[error("there is no lock for the image `{0}`; `bindery image make {0}` without --locked writes one")]
+    NoLock(Name),
+    /// The definition has changed since.
+    #[error(
+        "the lock of the image `{name}` was made from another definition; `bindery image make {name}` without --locked makes a new one"
+    )]
+    OtherDefinition {
+        /// The image.
+        name: Name,
+    },
+    /// Packages are no longer there.
+    #[error(
+        "the image `{name}` cannot be made as its lock says, because Debian's index has changed:\n  {}\n`bindery image \
+         make {name}` without --locked takes the newest versions",
+        objections.join("\n  ")
+    )]
+    Gone {
+        /// The image.
+        name: Name,
+        /// What is missing, one line each.
+        objections: Vec<String>,
+    },
+    /// The same packages made something else.
+    #[error(
+        "the image `{name}` was made of what its lock names and is not the same: its layer is {found}, not {}",
+        wanted.as_ref().map_or("any".to_string(), Digest::to_string)
+    )]
+    Different {
+        /// The image.
+        name: Name,
+        /// What came out.
+        found: Digest,
+        /// What the lock says.
+        wanted: Option<Digest>,
+    },
+    /// It is not there.
+    #[error("the image `{0}` is not made yet; `bindery image make {0}` makes it")]
+    NotMade(Name),
+    /// Its files in the store are damaged.
+    #[error("the image `{name}` is damaged; `bindery image make {name}` makes it again")]
+    Damaged {
+        /// The image.
+        name: Name,
+        /// Which file, and how.
+        source: LayoutError,
+    },
+    /// It cannot be unpacked.
+    #[error("the image `{name}` cannot be unpacked from `{}`; `bindery image make {name}` makes it again", file.display())]
+    Unpack {
+        /// The image.
+        name: Name,
+        /// The blob.
+        file: PathBuf,
+        /// What is wrong.
+        source: LayerError,
+    },
+    /// Its unpacked files were changed.
+    #[error("the image `{name}` is damaged: files in `{}` were changed; remove that folder and it is unpacked again", folder.display())]
+    Changed {
+        /// The image.
+        name: Name,
+        /// Where it is unpacked.
+        folder: PathBuf,
+    },
+    /// The id range is another now.
+    #[error("`{}` belongs to the id range from {uid}, and bindery now uses the one from {now}; use the former again, or another --state", folder.display())]
+    OtherRange {
+        /// Where it is unpacked.
+        folder: PathBuf,
+        /// Whose it is.
+        uid: u32,
+        /// The range in use.
+        now: u32,
+    },
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}

@@ -34,7 +34,9 @@ mod unpack;
 mod usage;
 
 pub use archive::{Archive, ArchiveError, Kind, Limits, Member};
+pub(crate) use beneath::{Beneath, names};
 pub use pack::PackError;
+pub(crate) use remove::remove_in;
 pub use short::short_name;
 pub use unpack::{UnpackError, Unpacked};
 
@@ -134,7 +136,9 @@ pub fn remove(ids: &IdRange, path: &Path) -> Result<(), LayerError> {
     if fs::symlink_metadata(path).is_err_and(|e| e.source.kind() == io::ErrorKind::NotFound) {
         return Ok(());
     }
-    answer(run(ids, base, &Job::Remove { path: name }, Stdio::null())?)
+    answer::<()>(run(ids, base, &Job::Remove { path: name }, Stdio::null())?)?;
+    // The folder above may be ours: then what is empty now is left to us.
+    Ok(fs::remove_dir_all(path)?)
 }
 
 /// Returns how many bytes of disk a folder that the range owns takes.

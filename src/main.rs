@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    if let Some(code) = bindery::sandbox::entry(&args) {
+    if let Some(code) = bindery::sandbox::entry(&args).or_else(|| bindery::image::entry(&args)) {
         return code;
     }
     ExitCode::SUCCESS

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! etc     profiles/ images/ bindery.toml keys/ (0700)
-//! cache   distfiles/  trees/NAME/REVISION/                        rebuildable
+//! cache   distfiles/  downloads/SHA256  trees/NAME/REVISION/      rebuildable
 //! state   state.json                                              format version, id range
 //!         images/ blobs/sha256/ unpacked/DIGEST/                  OCI layout; unpacked once, never changed
 //!         layers/DIGEST/  l/SHORT -> ../layers/DIGEST             short names: mount(2) takes 4096 bytes of options
@@ -64,7 +64,15 @@ impl State {
 
     /// Creates the folders, and refuses a layout that a newer bindery wrote.
     pub fn prepare(&self) -> Result<(), StateError> {
-        for dir in [self.distfiles(), self.trees(), self.blobs(), self.unpacked(), self.runs(), self.leases()] {
+        for dir in [
+            self.distfiles(),
+            self.downloads(),
+            self.trees(),
+            self.blobs(),
+            self.unpacked(),
+            self.runs(),
+            self.leases(),
+        ] {
             fs::create_dir_all(&dir)?;
         }
         for dir in [self.images(), self.layers(), self.short_layers(), self.roots(), self.profiles()] {
@@ -145,6 +153,14 @@ impl State {
     /// Leases.
     pub fn leases(&self) -> PathBuf {
         self.run.join("leases")
+    }
+    /// Packages and wheels that images are made of, named by SHA-256.
+    pub fn downloads(&self) -> PathBuf {
+        self.cache.join("downloads")
+    }
+    /// Returns the file of a download.
+    pub fn download(&self, digest: &Digest) -> PathBuf {
+        self.downloads().join(digest.hex())
     }
     /// Returns the file of a blob.
     pub fn blob(&self, digest: &Digest) -> PathBuf {

@@ -4,36 +4,49 @@
 //! neither the stack nor PATH_MAX is a limit.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::beneath::{FOLDER, names};
 use crate::fs::PathError;
 
-/// Removes a file or a whole folder; what is not there is no error. Links are removed, never followed.
+/// Removes a file or a whole folder; what is not there is no error. Links are removed, never followed. Where the folder
+/// above is not the caller's, an empty folder stays.
 pub(super) fn remove(path: &Path) -> Result<(), PathError> {
-    let fail = |e: Errno| PathError::on("remove", path)(e.into());
-    match rustix::fs::unlinkat(CWD, path, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        // Linux says EISDIR, POSIX EPERM.
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(e) => return Err(fail(e)),
+    match remove_in(CWD, path) {
+        Err(Errno::ACCESS) if names_at(path).is_ok_and(|names| names.is_empty()) => Ok(()),
+        other => other.map_err(|e| PathError::on("remove", path)(e.into())),
     }
-    let top = rustix::fs::open(path, FOLDER | OFlags::RDONLY, Mode::empty()).map_err(fail)?;
+}
+
+fn names_at(path: &Path) -> Result<Vec<CString>, Errno> {
+    names(&rustix::fs::open(path, FOLDER | OFlags::RDONLY, Mode::empty())?)
+}
+
+/// Removes what an open folder has under a name.
+pub(crate) fn remove_in(folder: impl AsFd, name: impl Arg + Copy) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        // Linux says EISDIR, POSIX EPERM; EACCES comes before both where the folder above is not ours.
+        Err(Errno::ISDIR | Errno::PERM | Errno::ACCESS) => {}
+        Err(e) => return Err(e),
+    }
+    let top = rustix::fs::openat(&folder, name, FOLDER | OFlags::RDONLY, Mode::empty())?;
     let mut moved = 0_u64;
     loop {
-        let entries = names(&top).map_err(fail)?;
+        let entries = names(&top)?;
         if entries.is_empty() {
             break;
         }
         for name in entries {
-            empty(&top, &name, &mut moved).map_err(fail)?;
+            empty(&top, &name, &mut moved)?;
         }
     }
-    rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR).map_err(fail)
+    rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR)
 }
 
 /// Removes one entry of `top`; what its own entries hold is moved into `top` for later.

@@ -1,0 +1,423 @@
+//! Definitions of images: `images/NAME.toml`, what an image is made of.
+//!
+//! A definition says *what*, never how: packages, wheels, users, links, files. So its digest, taken over what it means
+//! and not over its text, names what is made.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use crate::atom::{Name, RootPath};
+use crate::digest::Digest;
+use crate::fs::{self, PathError};
+
+/// Part of every definition's digest, raised when this program makes something else of the same definition.
+const MAKER: u32 = 1;
+
+/// The versions of the format that are read.
+const VERSION: u32 = 1;
+
+/// Definitions that come with the program, for when no folder has one of that name.
+const SHIPPED: [(&str, &str); 1] = [("debian-portage", include_str!("../../images/debian-portage.toml"))];
+
+/// One image's definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// The image's name: the file's, without `.toml`.
+    pub name: Name,
+    /// The file; nothing for one that comes with the program.
+    pub file: Option<PathBuf>,
+    /// What it says.
+    pub recipe: Recipe,
+}
+
+/// What a definition says.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    /// The format's version.
+    pub version: u32,
+    /// How it is made.
+    pub kind: Kind,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// Debian's name of the architecture, such as `amd64`.
+    pub architecture: Word,
+    /// Debian's name of the release, such as `trixie`.
+    pub suite: Word,
+    /// Parts of the archive, such as `main`.
+    pub components: Vec<Word>,
+    /// The latest time that any file of the image carries (RFC 3339).
+    pub source_date: SourceDate,
+    /// Packages on top of the essential ones.
+    pub packages: Vec<Word>,
+    /// Paths that are not kept; `*` stands for anything within one component.
+    #[serde(default)]
+    pub drop: Vec<RootPath>,
+    /// Where packages come from.
+    #[serde(rename = "archive")]
+    pub archives: Vec<Archive>,
+    /// Python packages from PyPI.
+    #[serde(default, rename = "wheel")]
+    pub wheels: Vec<Wheel>,
+    /// Groups to add.
+    #[serde(default, rename = "group")]
+    pub groups: Vec<Group>,
+    /// Users to add.
+    #[serde(default, rename = "user")]
+    pub users: Vec<User>,
+    /// Folders to make.
+    #[serde(default, rename = "folder")]
+    pub folders: Vec<Folder>,
+    /// Symbolic links to make, and where they point.
+    #[serde(default)]
+    pub links: BTreeMap<RootPath, PathBuf>,
+    /// Files to write.
+    #[serde(default, rename = "file")]
+    pub files: Vec<Text>,
+    /// Texts to change in files.
+    #[serde(default, rename = "replace")]
+    pub replacements: Vec<Replacement>,
+    /// Environment of every command in the image.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+}
+
+/// How an image is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// From a Debian archive, by mmdebstrap(1).
+    Debian,
+}
+
+/// One archive: a server's folder with several suites.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    /// The label its Release files carry, by which the host's own apt source for it is found.
+    pub label: String,
+    /// Suites taken from it.
+    pub suites: Vec<Word>,
+    /// Used where the host's apt knows no source with that label.
+    pub default: Uri,
+    /// The keys that sign it, where the host has that file; else apt's trusted ones.
+    pub keyring: RootPath,
+}
+
+/// A wheel on PyPI.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wheel {
+    /// The project.
+    pub name: Word,
+    /// The version.
+    pub version: Word,
+    /// Of the wheel's file.
+    pub sha256: Digest,
+}
+
+/// A group.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Its name.
+    pub name: Name,
+    /// Its id.
+    pub id: u16,
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// Its name.
+    pub name: Name,
+    /// Its id.
+    pub id: u16,
+    /// Its group's id.
+    pub group: u16,
+    /// Its home folder.
+    pub home: RootPath,
+    /// Its shell.
+    #[serde(default = "no_shell")]
+    pub shell: RootPath,
+    /// The full name.
+    #[serde(default)]
+    pub comment: String,
+}
+
+/// A folder.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Folder {
+    /// Where.
+    pub path: RootPath,
+    /// Whose.
+    #[serde(default)]
+    pub owner: u16,
+    /// Whose group's.
+    #[serde(default)]
+    pub group: u16,
+    /// Permission bits.
+    #[serde(default = "folder_mode")]
+    pub mode: u16,
+}
+
+/// A file with its content.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Text {
+    /// Where.
+    pub path: RootPath,
+    /// What is in it.
+    pub text: String,
+    /// Permission bits.
+    #[serde(default = "file_mode")]
+    pub mode: u16,
+}
+
+/// A change in a file.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replacement {
+    /// In which file.
+    pub path: RootPath,
+    /// What is there exactly once.
+    pub text: String,
+    /// What is to stand there.
+    pub with: String,
+}
+
+fn no_shell() -> RootPath {
+    "/usr/sbin/nologin".parse().expect("it is absolute")
+}
+const fn folder_mode() -> u16 {
+    0o755
+}
+const fn file_mode() -> u16 {
+    0o644
+}
+
+/// Declares a text that is checked when it is read.
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub struct $name(String);
+        impl $name {
+            /// Returns the text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                let check: fn(&str) -> bool = $check;
+                if check(&text) {
+                    return Ok(Self(text));
+                }
+                let shown: String = text.chars().take(100).flat_map(char::escape_debug).collect();
+                Err(format!(concat!("`{}` is not ", $what), shown))
+            }
+        }
+        impl From<$name> for String {
+            fn from(text: $name) -> Self {
+                text.0
+            }
+        }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+checked_text! {
+    /// A name or version as Debian and PyPI have them: never an option of a program, never several words.
+    Word, "a name or version (letters, digits, `.`, `+`, `-`, `_`, `~`, `:`; starting with a letter or digit)", |text| {
+        text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.len() <= 128
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".+-_~:".contains(&b))
+    }
+}
+
+checked_text! {
+    /// Where an archive is served.
+    Uri, "a URI that apt understands (a scheme, and no spaces or brackets)", |text| {
+        text.contains(":/") && text.len() <= 1000 && text.bytes().all(|b| b.is_ascii_graphic() && !b"[]\"'".contains(&b))
+    }
+}
+
+/// A time that the text of a definition gives.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct SourceDate {
+    text: String,
+    seconds: u64,
+}
+
+impl SourceDate {
+    /// Returns the seconds since 1970.
+    pub fn seconds(&self) -> u64 {
+        self.seconds
+    }
+    /// Returns the time as the definition has it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl TryFrom<String> for SourceDate {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let time = humantime::parse_rfc3339(&text).ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let seconds = time.map(|t| t.as_secs()).filter(|seconds| *seconds < 1 << 33);
+        seconds.map(|seconds| Self { text, seconds }).ok_or("not a time such as `2025-08-09T00:00:00Z`".to_string())
+    }
+}
+
+impl From<SourceDate> for String {
+    fn from(date: SourceDate) -> Self {
+        date.text
+    }
+}
+
+impl Recipe {
+    /// Reads a definition's text.
+    pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        let recipe: Self = toml::from_str(text)?;
+        recipe.check().map_err(serde::de::Error::custom)?;
+        Ok(recipe)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.version != VERSION {
+            return Err(format!("version {} is not known here, only {VERSION}", self.version));
+        }
+        if self.archives.is_empty() || self.components.is_empty() {
+            return Err("an image needs an `[[archive]]` and at least one of `components`".to_string());
+        }
+        // One line each of a file with colons between the fields.
+        let field = |text: &str| !text.contains(':') && !text.contains(char::is_control);
+        for user in &self.users {
+            if ![user.home.as_path(), user.shell.as_path()].iter().all(|p| p.to_str().is_some_and(field)) {
+                return Err(format!("the paths of user `{}` cannot stand in /etc/passwd", user.name));
+            }
+            if !field(&user.comment) {
+                return Err(format!("the comment of user `{}` cannot stand in /etc/passwd", user.name));
+            }
+        }
+        for mode in self.folders.iter().map(|f| f.mode).chain(self.files.iter().map(|f| f.mode)) {
+            if mode > 0o7777 {
+                return Err(format!("{mode:#o} is no mode of a file"));
+            }
+        }
+        match self.environment.iter().find(|(name, value)| {
+            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') || name.contains(char::is_control)
+        }) {
+            Some((name, _)) => Err(format!("`{}` cannot be an environment variable", name.escape_debug())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Definition {
+    /// Returns the digest of what the definition means.
+    pub fn digest(&self) -> Digest {
+        // The description makes no difference to what is made.
+        let recipe = Recipe { description: String::new(), ..self.recipe.clone() };
+        Digest::of(serde_json::to_vec(&(MAKER, recipe)).expect("a recipe has only plain fields"))
+    }
+
+    /// Reads a definition's file, whose name is the image's.
+    pub fn load(file: &Path) -> Result<Self, DefinitionError> {
+        let name = file.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+        let name = name.ok_or_else(|| DefinitionError::FileName(file.to_path_buf()))?;
+        Self::read(name, &fs::read_to_string(file)?, Some(file.to_path_buf()))
+    }
+
+    /// Finds the definition of a name in the first of `folders` that has one, else among those that come with the
+    /// program.
+    pub fn find(name: &Name, folders: &[PathBuf]) -> Result<Self, DefinitionError> {
+        let file = format!("{name}.toml");
+        if let Some(file) = folders.iter().map(|dir| dir.join(&file)).find(|file| file.is_file()) {
+            return Self::load(&file);
+        }
+        match SHIPPED.iter().find(|(shipped, _)| *shipped == name.as_str()) {
+            Some((_, text)) => Self::read(name.clone(), text, None),
+            None => Err(DefinitionError::Unknown {
+                name: name.clone(),
+                known: Self::names(folders)?,
+                folders: folders.to_vec(),
+            }),
+        }
+    }
+
+    /// Returns the names of all definitions, sorted.
+    pub fn names(folders: &[PathBuf]) -> Result<Vec<Name>, DefinitionError> {
+        let mut names: Vec<Name> = SHIPPED.iter().filter_map(|(name, _)| name.parse().ok()).collect();
+        for dir in folders {
+            let stem = |file: PathBuf| Some(file.file_name()?.to_str()?.strip_suffix(".toml")?.parse().ok()?);
+            names.extend(fs::read_dir_if_exists(dir)?.into_iter().filter_map(stem));
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn read(name: Name, text: &str, file: Option<PathBuf>) -> Result<Self, DefinitionError> {
+        match Recipe::parse(text) {
+            Ok(recipe) => Ok(Self { name, file, recipe }),
+            Err(source) => {
+                let shown = file.map_or_else(|| format!("{name}.toml (shipped)"), |file| file.display().to_string());
+                Err(DefinitionError::Parse { file: shown, source: Box::new(source) })
+            }
+        }
+    }
+}
+
+/// A definition cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DefinitionError {
+    /// A file operation failed.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// There is none.
+    #[error(
+        "there is no image `{name}`; known are {}; definitions are looked for in {}",
+        list(known.iter().map(|name| name.to_string())),
+        list(folders.iter().map(|dir| dir.display().to_string()))
+    )]
+    Unknown {
+        /// What was asked for.
+        name: Name,
+        /// What there is.
+        known: Vec<Name>,
+        /// Where it was looked for.
+        folders: Vec<PathBuf>,
+    },
+    /// It does not parse.
+    #[error("the image definition `{file}` is wrong: {source}")]
+    Parse {
+        /// Which.
+        file: String,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// Its name is none.
+    #[error("`{}` is not the name of an image definition: letters, digits, `.`, `_`, `-`, then `.toml`", .0.display())]
+    FileName(PathBuf),
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    let text = items.map(|item| format!("`{item}`")).collect::<Vec<_>>().join(", ");
+    if text.is_empty() { "none".to_string() } else { text }
+}
+
+#[cfg(test)]
+mod tests;

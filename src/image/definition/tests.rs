@@ -1,0 +1,112 @@
+use std::path::PathBuf;
+
+use super::{Definition, Recipe};
+use crate::fs;
+
+fn shipped() -> Definition {
+    Definition::find(&"debian-portage".parse().unwrap(), &[]).unwrap()
+}
+
+/// The smallest definition, with one more line.
+fn with(line: &str) -> Result<Recipe, String> {
+    let text = format!(
+        "{line}\nversion = 1\nkind = \"debian\"\narchitecture = \"amd64\"\nsuite = \"trixie\"\ncomponents = [\"main\"]\n\
+         source-date = \"2025-08-09T00:00:00Z\"\npackages = []\n[[archive]]\nlabel = \"Debian\"\nsuites = [\"trixie\"]\n\
+         default = \"http://deb.example/debian\"\nkeyring = \"/k.gpg\"\n"
+    );
+    Recipe::parse(&text).map_err(|e| e.to_string())
+}
+
+#[test]
+fn the_shipped_definition_reads() {
+    let recipe = shipped().recipe;
+    assert_eq!(recipe.suite.as_str(), "trixie");
+    assert_eq!(recipe.source_date.seconds(), 1_754_697_600);
+    assert_eq!(recipe.wheels[0].version.as_str(), "3.0.83");
+    assert_eq!(recipe.replacements.len(), 4);
+}
+
+#[test]
+fn the_digest_is_of_the_meaning_not_of_the_text() {
+    let first = shipped();
+    let mut second = first.clone();
+    second.file = Some(PathBuf::from("/elsewhere/debian-portage.toml"));
+    second.recipe.description = "another".to_string();
+    assert_eq!(first.digest(), second.digest());
+    second.recipe.packages.pop();
+    assert_ne!(first.digest(), second.digest());
+}
+
+#[test]
+fn a_misspelt_key_is_named() {
+    let error = with("pakages = []").unwrap_err();
+    assert!(error.contains("unknown field `pakages`, expected one of"), "{error}");
+    assert!(error.contains("line 1"), "{error}");
+}
+
+#[test]
+fn an_unknown_kind_and_version_are_named() {
+    let error = Recipe::parse("version = 1\nkind = \"slackware\"\n").unwrap_err().to_string();
+    assert!(error.contains("unknown variant `slackware`, expected `debian`"), "{error}");
+    let text = include_str!("../../../images/debian-portage.toml").replace("version = 1\n", "version = 7\n");
+    assert!(Recipe::parse(&text).unwrap_err().to_string().contains("version 7 is not known here, only 1"));
+}
+
+#[test]
+fn what_a_program_could_take_for_an_option_is_refused() {
+    let error = with("").unwrap().packages.len();
+    assert_eq!(error, 0);
+    let text = include_str!("../../../images/debian-portage.toml").replace("\"gcc\"", "\"--allow-unauthenticated\"");
+    let error = Recipe::parse(&text).unwrap_err().to_string();
+    assert!(error.contains("`--allow-unauthenticated` is not a name or version"), "{error}");
+}
+
+#[test]
+fn a_relative_path_or_one_with_dot_dot_is_refused() {
+    for path in ["etc/x", "/etc/../x"] {
+        let error = with(&format!("drop = [\"{path}\"]")).unwrap_err();
+        assert!(error.contains("is not an absolute path without `..`"), "{error}");
+    }
+}
+
+#[test]
+fn a_user_that_would_break_passwd_is_refused() {
+    let user = |comment: &str| {
+        let text = include_str!("../../../images/debian-portage.toml");
+        Recipe::parse(&text.replace("comment = \"Portage\"", &format!("comment = \"{comment}\"")))
+    };
+    assert!(user("a:b").unwrap_err().to_string().contains("comment of user `portage` cannot stand in /etc/passwd"));
+    assert!(user("a\\nb").is_err());
+}
+
+#[test]
+fn a_wrong_date_is_refused() {
+    let text = include_str!("../../../images/debian-portage.toml").replace("2025-08-09T00:00:00Z", "yesterday");
+    assert!(Recipe::parse(&text).unwrap_err().to_string().contains("not a time such as"));
+}
+
+#[test]
+fn an_unknown_image_lists_the_known_and_the_folders() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(&dir.path().join("mine.toml"), "").unwrap();
+    let folders = [dir.path().to_path_buf(), PathBuf::from("/nowhere/images")];
+    let error = Definition::find(&"gentoo".parse().unwrap(), &folders).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!(
+            "there is no image `gentoo`; known are `debian-portage`, `mine`; definitions are looked for in `{}`, \
+             `/nowhere/images`",
+            dir.path().display()
+        )
+    );
+}
+
+#[test]
+fn a_folder_comes_before_what_is_shipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = include_str!("../../../images/debian-portage.toml").replace("\"gcc\", ", "");
+    fs::write(&dir.path().join("debian-portage.toml"), text).unwrap();
+    let found = Definition::find(&"debian-portage".parse().unwrap(), &[dir.path().to_path_buf()]).unwrap();
+    assert_ne!(found.digest(), shipped().digest());
+    assert_eq!(found.file, Some(dir.path().join("debian-portage.toml")));
+}

@@ -1,0 +1,83 @@
+//! Making the shipped image for real: from Debian's archive and PyPI, inside the id range.
+//!
+//! Needs `mmdebstrap`, `python3-pip` (as root: `apt install mmdebstrap python3-pip`), subordinate ids, the network, and
+//! about a minute. Without one of them it fails and says which.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use bindery::event::Event;
+use bindery::image::{self, Context, Definition, Mode};
+use bindery::process;
+use bindery::sandbox::IdRange;
+use bindery::state::State;
+
+fn definition() -> Definition {
+    Definition::find(&"debian-portage".parse().unwrap(), &[]).unwrap()
+}
+
+/// Prints an error with its causes, as a person would see it.
+fn told<T>(result: Result<T, image::ImageError>) -> T {
+    result.unwrap_or_else(|e| panic!("{}", bindery::layer::chain(&e)))
+}
+
+#[test]
+fn an_image_is_made_found_verified_and_made_again_from_its_lock() {
+    process::set_this_program(Path::new(env!("CARGO_BIN_EXE_bindery")));
+    let dir = tempfile::Builder::new().prefix("bindery-image-").tempdir_in("/var/tmp").unwrap();
+    let state = State::below(dir.path());
+    state.prepare().unwrap();
+    let ids = IdRange::detect(None).unwrap_or_else(|e| panic!("{e}"));
+    let cancel = AtomicBool::new(false);
+    let cx = Context { state: &state, ids: &ids, cancel: &cancel };
+    let mut steps = Vec::new();
+    let mut events = |event: Event| {
+        println!("{event:?}");
+        steps.push(event);
+    };
+    let definition = definition();
+    let made = told(image::make(&cx, &definition, &Mode::Newest, &mut events));
+
+    assert_eq!(told(image::find(&cx, &definition.name)).unwrap(), made);
+    assert_eq!(told(image::list(&state)), [definition.name.clone()]);
+    told(image::verify(&cx, &definition.name));
+    assert!(made.origin.debs.iter().any(|deb| deb.name.as_str() == "gcc"));
+
+    // Nothing but the image is left.
+    assert_eq!(std::fs::read_dir(state.roots()).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(state.leases()).unwrap().count(), 0);
+
+    let lock = told(image::find_lock(&state, &definition));
+    let again = told(image::make(&cx, &definition, &Mode::Locked(lock.clone()), &mut events));
+    assert_eq!(again, made);
+    assert_eq!(told(image::find_lock(&state, &definition)), lock);
+
+    // What the index does not have is refused by name.
+    let text = lock.to_toml();
+    let version = lock.debs.iter().find(|deb| deb.name.as_str() == "make").unwrap().version.clone();
+    let make = text.lines().find(|line| line.contains("name = \"make\",")).unwrap();
+    let other = make.replace(version.as_str(), "3.81-1");
+    let other = other.replace(other.split('"').nth(7).unwrap(), &"5".repeat(64));
+    std::fs::write(image::lock_file(&state, &definition.name), text.replace(make, &other)).unwrap();
+    let altered = told(image::find_lock(&state, &definition));
+    let error = image::make(&cx, &definition, &Mode::Locked(altered), &mut events).unwrap_err().to_string();
+    assert!(error.contains(&format!("`make` 3.81-1 (amd64): the index has {version}")), "{error}");
+
+    // A missing unpacked layer comes back; an altered blob is refused by name.
+    let unpacked = state.state().join(&made.layers[0]).canonicalize().unwrap();
+    bindery::layer::remove(&ids, &unpacked).unwrap();
+    assert_eq!(told(image::find(&cx, &definition.name)).unwrap(), made);
+    assert!(unpacked.join("usr/bin/gcc").symlink_metadata().is_ok() || !ids.is_roots());
+    let layer = std::fs::read_dir(state.blobs()).unwrap().map(|e| e.unwrap().path());
+    let layer = layer.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&layer).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&layer, bytes).unwrap();
+    let error = image::verify(&cx, &definition.name).unwrap_err();
+    let text = bindery::layer::chain(&error);
+    assert!(text.contains("`bindery image make debian-portage` makes it again"), "{text}");
+    assert!(text.contains(layer.to_str().unwrap()), "{text}");
+    bindery::layer::remove(&ids, &unpacked).unwrap();
+    bindery::layer::remove(&ids, &state.unpacked()).unwrap();
+}
