@@ -14,12 +14,13 @@ const RECORD: u64 = 20 * BLOCK as u64;
 /// The longest path and link target: Linux's PATH_MAX, closing NUL included.
 const PATH_MAX: u64 = 4096;
 
-/// Reads an archive from its beginning; between [`Archive::next`] and the next call, reading yields the entry's data.
+/// Reads an archive from its beginning; between [`Archive::next_entry`] and the next call, reading yields the entry's data.
 #[derive(Debug)]
 pub struct Archive<R> {
     inner: R,
-    /// All headers must have the form of the first.
+    /// The form of the last header; all must have the same, unless `mixed`.
     format: Option<Format>,
+    mixed: bool,
     /// Bytes read so far.
     offset: u64,
     /// Bytes of data that the current entry still has.
@@ -29,15 +30,21 @@ pub struct Archive<R> {
 impl<R: Read> Archive<R> {
     /// Returns a reader of the archive that `inner` yields.
     pub fn new(inner: R) -> Self {
-        Self { inner, format: None, offset: 0, left: 0 }
+        Self { inner, format: None, mixed: false, offset: 0, left: 0 }
     }
 
-    /// Returns how many bytes were read: after [`Archive::next`], where the entry's data starts.
+    /// Returns a reader of an archive whose headers may have different forms: Portage gives a package's image member the
+    /// form that its inner tar has.
+    pub fn mixed(inner: R) -> Self {
+        Self { mixed: true, ..Self::new(inner) }
+    }
+
+    /// Returns how many bytes were read: after [`Archive::next_entry`], where the entry's data starts.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Returns the form of the headers read so far.
+    /// Returns the form of the last header.
     pub fn format(&self) -> Option<Format> {
         self.format
     }
@@ -49,7 +56,7 @@ impl<R: Read> Archive<R> {
 
     /// Returns the next entry's header, with long names in their place, or nothing after the last one: then the end was
     /// checked, and that nothing follows.
-    pub fn next(&mut self) -> Result<Option<Header>, ArchiveError> {
+    pub fn next_entry(&mut self) -> Result<Option<Header>, ArchiveError> {
         let Some(mut header) = self.block()? else { return Ok(None) };
         let (mut target, mut name) = (None, None);
         if header.kind == Kind::LongTarget {
@@ -89,7 +96,8 @@ impl<R: Read> Archive<R> {
             return if self.inner.read(&mut block)? == 0 { Ok(None) } else { Err(ArchiveError::End) };
         }
         let header = Header::decode(&block)?;
-        if *self.format.get_or_insert(header.format) != header.format {
+        let last = self.format.replace(header.format);
+        if !self.mixed && last.is_some_and(|last| last != header.format) {
             return Err(HeaderError::Form.into());
         }
         self.left = header.size;
@@ -249,7 +257,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<Vec<Header>, ArchiveError> {
         let mut archive = Archive::new(bytes);
         let mut headers = Vec::new();
-        while let Some(header) = archive.next()? {
+        while let Some(header) = archive.next_entry()? {
             headers.push(header);
         }
         Ok(headers)

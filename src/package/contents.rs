@@ -40,6 +40,8 @@ const ID: u32 = 65_535;
 pub struct Summary {
     /// The form that the canonical image is written in.
     pub format: Format,
+    /// The form that the image was found in.
+    pub found: Format,
     /// Length of the canonical tar in bytes.
     pub length: u64,
     /// Number of entries but the image folder itself.
@@ -66,9 +68,16 @@ pub fn walk(
 ) -> Result<Summary, ContentsError> {
     let mut archive = Archive::new(tar);
     let mut walk = Walk::default();
-    let mut summary =
-        Summary { format: Format::Ustar, length: 0, entries: 0, size: 0, portage_size: 0, privileged: Vec::new() };
-    while let Some(raw) = archive.next()? {
+    let mut summary = Summary {
+        format: Format::Ustar,
+        found: Format::Ustar,
+        length: 0,
+        entries: 0,
+        size: 0,
+        portage_size: 0,
+        privileged: Vec::new(),
+    };
+    while let Some(raw) = archive.next_entry()? {
         let mut entry = canonical_header(raw.clone(), source_date);
         walk.check(&entry)?;
         if canonical && raw != entry {
@@ -88,7 +97,8 @@ pub fn walk(
     if walk.names == 0 {
         return Err(ContentsError::Empty);
     }
-    if canonical && archive.format() != Some(summary.format) {
+    summary.found = archive.format().unwrap_or(Format::Ustar);
+    if canonical && summary.found != summary.format {
         return Err(walk.at(Wrong::NotCanonical));
     }
     summary.entries = walk.entries - 1;

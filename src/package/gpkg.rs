@@ -13,12 +13,13 @@
 //! So exactly one spelling is accepted: these members in this order, headers as Portage writes them, one time for all of
 //! them in what we write (`BUILD_TIME`, which the signed metadata repeat), and nothing after the end.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 
 use crate::digest::{Hasher, Hashes};
 
 use super::archive::{self, Archive, ArchiveError};
 use super::header::{Format, Header};
+use super::stream::Decompressed;
 
 /// The member that names the format.
 pub const FORMAT: &str = "gpkg-1";
@@ -89,8 +90,8 @@ pub struct Container {
     pub mtimes: Vec<u64>,
     /// The members, in order.
     pub members: Vec<Member>,
-    /// Whether the container is in GNU form, as Portage writes it for 8 GB and more of files.
-    pub gnu: bool,
+    /// The form of each member's header.
+    pub formats: Vec<Format>,
     /// Whether device fields hold zeros, as some versions of Python write them and we do not.
     zero_devices: bool,
 }
@@ -101,6 +102,22 @@ impl Container {
         self.members.iter().find(|member| member.name == name)
     }
 
+    /// Returns a member that must be there.
+    pub fn require(&self, name: &str) -> Result<&Member, GpkgError> {
+        self.member(name).ok_or_else(|| GpkgError::missing(name))
+    }
+
+    /// Returns a reader of what a compressed member unpacks to, at most `limit` bytes.
+    pub fn unpack<'a, F: Read + Seek>(
+        &self,
+        name: &str,
+        file: &'a mut F,
+        limit: u64,
+    ) -> Result<Decompressed<BufReader<io::Take<&'a mut F>>>, GpkgError> {
+        let data = self.require(name)?.open(file).map_err(ArchiveError::Io)?;
+        Ok(Decompressed::new(BufReader::with_capacity(1 << 17, data), limit).map_err(ArchiveError::Io)?)
+    }
+
     /// Returns all members but the Manifest: those that it lists.
     pub fn listed(&self) -> &[Member] {
         self.members.split_last().map_or(&[], |(_, listed)| listed)
@@ -109,7 +126,8 @@ impl Container {
     /// Returns the time that all members have, where the container is in the one form that we write.
     pub fn canonical_mtime(&self) -> Result<u64, GpkgError> {
         let first = self.mtimes.first().copied().unwrap_or_default();
-        let canonical = !self.gnu && !self.zero_devices && self.mtimes.iter().all(|mtime| *mtime == first);
+        let ustar = self.formats.iter().all(|format| *format == Format::Ustar);
+        let canonical = ustar && !self.zero_devices && self.mtimes.iter().all(|mtime| *mtime == first);
         if canonical { Ok(first) } else { Err(GpkgError::NotCanonical) }
     }
 }
@@ -118,11 +136,16 @@ impl Container {
 /// nothing is decompressed.
 pub fn read(file: &mut (impl Read + Seek), names: &[&str]) -> Result<Container, GpkgError> {
     file.seek(SeekFrom::Start(0)).map_err(ArchiveError::Io)?;
-    let mut archive = Archive::new(io::BufReader::with_capacity(1 << 17, file));
-    let mut container =
-        Container { prefix: String::new(), mtimes: Vec::new(), members: Vec::new(), gnu: false, zero_devices: false };
+    let mut archive = Archive::mixed(BufReader::with_capacity(1 << 17, file));
+    let mut container = Container {
+        prefix: String::new(),
+        mtimes: Vec::new(),
+        members: Vec::new(),
+        formats: Vec::new(),
+        zero_devices: false,
+    };
     for expected in names {
-        let header = archive.next()?.ok_or_else(|| GpkgError::missing(expected))?;
+        let header = archive.next_entry()?.ok_or_else(|| GpkgError::missing(expected))?;
         let (prefix, name) = split(&header)?;
         if container.members.is_empty() {
             container.prefix = prefix.to_string();
@@ -152,12 +175,12 @@ pub fn read(file: &mut (impl Read + Seek), names: &[&str]) -> Result<Container, 
         io::copy(&mut archive, &mut hasher).map_err(ArchiveError::Io)?;
         container.zero_devices |= header.zero_devices;
         container.mtimes.push(header.mtime);
+        container.formats.push(header.format);
         container.members.push(Member::new(expected, offset, hasher.finish()));
     }
-    if let Some(header) = archive.next()? {
+    if let Some(header) = archive.next_entry()? {
         return Err(GpkgError::Unexpected(split(&header).map_or_else(|_| "?".to_string(), |(_, name)| shown(name))));
     }
-    container.gnu = archive.format() == Some(Format::Gnu);
     Ok(container)
 }
 

@@ -36,7 +36,7 @@ pub type Metadata = BTreeMap<String, Vec<u8>>;
 pub fn read(tar: impl Read, canonical: Option<u64>) -> Result<Metadata, MetadataError> {
     let mut archive = Archive::new(tar);
     let mut metadata = Metadata::new();
-    while let Some(header) = archive.next()? {
+    while let Some(header) = archive.next_entry()? {
         let key = std::str::from_utf8(&header.name).ok().and_then(|name| name.strip_prefix(PREFIX));
         let key = key.filter(|key| is_key(key)).ok_or_else(|| MetadataError::Key(escaped(&header.name)))?.to_string();
         let plain = Header { zero_devices: header.zero_devices, ..Header::file("", header.size, header.mtime) };
@@ -206,7 +206,7 @@ mod tests {
             Header { uid: 1, ..plain.clone() },
             Header { owner: b"root".into(), ..plain.clone() },
         ] {
-            assert!(refused(&[odd.clone()]).contains("not a plain file"), "{odd:?}");
+            assert!(refused(std::slice::from_ref(&odd)).contains("not a plain file"), "{odd:?}");
         }
         assert!(refused(&[Header { format: Format::Gnu, ..plain }]).contains("not a plain file"));
     }
