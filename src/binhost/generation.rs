@@ -2,7 +2,7 @@
 //!
 //! Publishing, each step leaving nothing that the next attempt does not clean up:
 //!
-//! 1. remove `generations/.new-*`, which a process that was killed left;
+//! 1. remove `.new-*`, which a process that was killed left;
 //! 2. if the current generation says the same and is to be believed long enough, return it;
 //! 3. choose number and TIMESTAMP, both above all earlier ones;
 //! 4. assemble `generations/.new-N`: hard links, index, statement, signature, key;

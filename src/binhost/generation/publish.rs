@@ -11,7 +11,7 @@ use crate::binhost::pool::Entry;
 use crate::binhost::soname::{self, Missing};
 use crate::binhost::statement::{File, Package, Statement, Tree, VERSION};
 use crate::digest::Digest;
-use crate::fs;
+use crate::fs::{self, PathError};
 use crate::package::certificate::Certificate;
 use crate::state::{Lock, ProfileDir};
 
@@ -73,11 +73,7 @@ pub fn publish(
 ) -> Result<Published, GenerationError> {
     let generations = profile.generations();
     fs::create_dir_all(&generations)?;
-    for folder in fs::read_dir(&generations)? {
-        if folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(NEW)) {
-            fs::remove_dir_all(&folder)?;
-        }
-    }
+    clean(profile)?;
     let mut entries: Vec<&Entry> = entries.iter().collect();
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let missing =
@@ -108,6 +104,17 @@ pub fn publish(
     fs::replace_symlink(&Path::new("generations").join(number.to_string()), &profile.current())?;
     generation.path = path;
     Ok(Published { generation, new: true, missing })
+}
+
+/// Removes what a publisher that was killed left: a generation being assembled, a link not yet in its place.
+fn clean(profile: &ProfileDir) -> Result<(), PathError> {
+    for path in fs::read_dir(&profile.generations())?.into_iter().chain(fs::read_dir(profile.path())?) {
+        if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(NEW)) {
+            continue;
+        }
+        if fs::symlink_metadata(&path)?.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
+    }
+    Ok(())
 }
 
 /// The files of a generation that are not packages.

@@ -173,8 +173,10 @@ fn what_a_killed_publisher_left_is_cleaned_or_passed_over() {
     // Killed while assembling; and killed between the two renames.
     fs::create_dir_all(&f.file("generations/.new-2/app-misc")).unwrap();
     fs::write(&f.file("generations/.new-2/Packages"), "half").unwrap();
+    fs::symlink(Path::new("generations/2"), &f.file(".new-link-1")).unwrap();
     f.add("app-misc/hello-2.10", 2);
     f.publish(6000).unwrap();
+    assert!(fs::symlink_metadata(&f.file(".new-link-1")).is_err());
     fs::replace_symlink(Path::new("generations/1"), &f.profile.current()).unwrap();
     let third = f.publish(6000).unwrap();
     assert_eq!((third.generation.number, third.generation.statement.created), (3, 6006));
