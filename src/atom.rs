@@ -22,17 +22,17 @@ macro_rules! text_type {
             }
         }
 
-        impl FromStr for $name {
-            type Err = NameError;
-            fn from_str(text: &str) -> Result<Self, NameError> {
+        impl std::str::FromStr for $name {
+            type Err = $crate::atom::NameError;
+            fn from_str(text: &str) -> Result<Self, $crate::atom::NameError> {
                 let check: fn(&str) -> bool = $check;
-                if check(text) { Ok(Self(text.to_string())) } else { Err(NameError::new(text, $what)) }
+                if check(text) { Ok(Self(text.to_string())) } else { Err($crate::atom::NameError::new(text, $what)) }
             }
         }
 
         impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(text: String) -> Result<Self, NameError> {
+            type Error = $crate::atom::NameError;
+            fn try_from(text: String) -> Result<Self, $crate::atom::NameError> {
                 text.parse()
             }
         }
@@ -43,13 +43,15 @@ macro_rules! text_type {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
     };
 }
+
+pub(crate) use text_type;
 
 text_type! {
     /// The name of a profile, image, tree or key: letters, digits, `.`, `_`, `-`; it starts with a letter or digit and
@@ -251,7 +253,7 @@ pub struct NameError {
 }
 
 impl NameError {
-    fn new(text: &str, expected: &'static str) -> Self {
+    pub(crate) fn new(text: &str, expected: &'static str) -> Self {
         // The text may be hostile and is shown on a terminal.
         Self { text: text.chars().take(100).flat_map(char::escape_debug).collect(), expected }
     }
