@@ -7,7 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is where they are wrapped")]
 
 use std::fs as sys;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -214,6 +214,18 @@ pub fn read_dir_if_exists(dir: &Path) -> Result<Vec<PathBuf>, PathError> {
     if dir.exists() { read_dir(dir) } else { Ok(Vec::new()) }
 }
 
+/// Returns the bytes of a file that must not be longer than `limit`, so that what somebody else may have written cannot
+/// fill the memory; a longer one is an error of the kind `FileTooLarge`.
+pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, PathError> {
+    let mut bytes = Vec::new();
+    open(path)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .and_then(|n| if n as u64 > limit { Err(io::Error::from(io::ErrorKind::FileTooLarge)) } else { Ok(()) })
+        .map_err(PathError::on("read", path))?;
+    Ok(bytes)
+}
+
 /// A file operation failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} `{path}`", path = path.display())]
@@ -241,6 +253,15 @@ mod tests {
     fn an_error_names_action_and_path() {
         let error = read(Path::new("/does/not/exist")).unwrap_err();
         assert_eq!(error.to_string(), "cannot read `/does/not/exist`");
+    }
+
+    #[test]
+    fn a_file_longer_than_expected_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        write(&file, "12345").unwrap();
+        assert_eq!(read_at_most(&file, 5).unwrap(), b"12345");
+        assert_eq!(read_at_most(&file, 4).unwrap_err().source.kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]

@@ -18,10 +18,12 @@ pub mod fs;
 pub mod process;
 pub mod state;
 
-// Stages, in order.
+// Stages; their order is the picture above.
 pub mod backend;
 pub mod binhost;
 pub mod build;
+pub mod client;
+pub mod config;
 pub mod distfiles;
 pub mod image;
 pub mod layer;

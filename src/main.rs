@@ -1,2 +1,12 @@
 //! The program: everything is in the library.
-fn main() {}
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = bindery::sandbox::entry(&args) {
+        return code;
+    }
+    ExitCode::SUCCESS
+}

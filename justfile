@@ -1,0 +1,57 @@
+# The only door: CI runs the same recipes. `./just` finds or installs `just` itself.
+
+set shell := ["sh", "-euc"]
+
+# Everything below one folder, so that nothing of the demo or the tests lies anywhere else.
+state := env("BINDERY_STATE", justfile_directory() / "state")
+target := "target/" + `rustc -vV | sed -n 's/^host: //p'`
+
+_default:
+    @{{ just_executable() }} --justfile {{ justfile() }} --list --unsorted
+
+# Build real programs for a profile, sign and publish them, and install them with a real, strict client
+demo: host-tools build
+    BINDERY_STATE='{{ state }}' BINDERY='{{ target }}/release/bindery' tests/demo
+
+# Run all tests, those with namespaces, images and Portage included
+test: host-tools test-tools
+    cargo test
+    cargo test --doc
+
+# Compile bindery as it is installed: optimised and static
+build:
+    cargo build --release
+
+# Install bindery, its profiles and images below a prefix
+install prefix="/usr/local": build
+    install -Dm755 {{ target }}/release/bindery {{ prefix }}/bin/bindery
+    install -Dm644 -t {{ prefix }}/share/bindery/profiles profiles/*.toml
+    install -Dm644 -t {{ prefix }}/share/bindery/images images/*.toml
+
+# Check formatting, lints, dependencies' licences and sources
+lint: deny
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --document-private-items
+
+# Check the dependencies' licences, sources and bans
+deny:
+    tests/tool cargo-deny 0.20.2
+    "${XDG_CACHE_HOME:-$HOME/.cache}/bindery/tools/bin/cargo-deny" check bans licenses sources
+
+# Format the code and apply what the lints suggest
+fix:
+    cargo fmt
+    cargo clippy --all-targets --fix --allow-dirty --allow-staged
+
+# Build the documentation of the code
+doc:
+    cargo doc --no-deps --document-private-items
+
+# Find or install what the host must have to make images and enter namespaces
+host-tools:
+    tests/host-tools run
+
+# Find or install what only the tests need
+test-tools:
+    tests/host-tools test

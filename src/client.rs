@@ -1,0 +1,1 @@
+//! What a client needs to install from a profile.

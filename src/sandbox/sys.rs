@@ -1,0 +1,86 @@
+//! The system calls that no crate offers safely: the only unsafe code there is.
+
+#![expect(unsafe_code, reason = "each has its SAFETY reason, and nothing else in bindery needs any")]
+
+use std::ffi::c_long;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::libc;
+
+/// Turns what a system call returned into a result.
+fn check(result: c_long) -> io::Result<c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Closes all descriptors but the first three. Only for the first statement of a hidden entry point: a process that
+/// bindery has just started owns no others on purpose.
+pub(super) fn close_inherited() -> io::Result<()> {
+    // SAFETY: close_range(2) touches no memory; nothing in this process holds a descriptor above 2 yet.
+    check(unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) }).map(drop)
+}
+
+/// Takes ownership of descriptors that recvmsg(2) has just made.
+pub(super) fn adopt(received: Vec<RawFd>) -> Vec<OwnedFd> {
+    // SAFETY: the kernel made them for this process in this very call and nobody else knows their numbers.
+    received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
+}
+
+/// Joins a new session keyring, so that the caller's keys are out of reach (keyctl(2)).
+pub(super) fn new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
+    // SAFETY: a null name asks for an anonymous keyring; no other memory is read.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) }).map(drop)
+}
+
+/// Sets attributes of a mount, and of all mounts below it, that is open as `tree` (mount_setattr(2), Linux 5.12).
+pub(super) fn set_mount_attributes(tree: impl AsFd, set: u64) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    // SAFETY: the path is empty and ends in NUL, the struct lives until the call returns and its size is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Switches the loopback interface of the current network namespace on (netdevice(7)).
+pub(super) fn loopback_up() -> io::Result<()> {
+    // SAFETY: socket(2) touches no memory; the descriptor is new and owned from here on.
+    let socket = unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        check(fd.into())?;
+        OwnedFd::from_raw_fd(fd)
+    };
+    // SAFETY: all-zero bytes are a valid ifreq: numbers, character arrays and a null pointer.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
+        *to = from.cast_signed();
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "both flags are below 2^7")]
+    {
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    }
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives until the call returns.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }.into()).map(drop)
+}
+
+/// Gives every signal its default action and unblocks all: ignored signals would survive execve(2).
+pub(super) fn reset_signals() -> io::Result<()> {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL installs no handler of ours. Numbers that cannot be set give EINVAL, which is no matter.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an all-zero set is what sigemptyset(3) makes on Linux; it lives until the call returns.
+    check(unsafe {
+        let empty: libc::sigset_t = std::mem::zeroed();
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()).into()
+    })
+    .map(drop)
+}

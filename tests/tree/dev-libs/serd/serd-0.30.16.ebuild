@@ -1,0 +1,13 @@
+EAPI=8
+
+inherit meson-simple
+
+DESCRIPTION="Reads and writes RDF: libserd and serdi"
+HOMEPAGE="https://drobilla.net/software/serd.html"
+SRC_URI="https://download.drobilla.net/serd-${PV}.tar.xz"
+
+LICENSE="ISC"
+SLOT="0"
+KEYWORDS="amd64"
+
+MESON_OPTIONS=( -Ddocs=disabled -Dtests=disabled )
