@@ -1,0 +1,74 @@
+//! Portage: plans with its own resolver, builds with `emerge`, leaves GPKGs.
+
+mod build;
+mod config;
+pub(super) mod index;
+mod log;
+mod resolve;
+
+use std::io::Read;
+
+use crate::atom::{Atom, Cpv, RootPath};
+use crate::backend::{
+    Backend, Build, Configuration, Failure, PackageFile, Resolution, ResolutionError, Settings, SettingsError, Step,
+};
+
+/// The backend.
+#[derive(Debug)]
+pub(super) struct Portage;
+
+impl Backend for Portage {
+    fn name(&self) -> &'static str {
+        "portage"
+    }
+
+    fn configuration_path(&self) -> RootPath {
+        "/etc/portage".parse().expect("it is an absolute path")
+    }
+
+    fn configuration(&self, settings: &Settings) -> Result<Configuration, SettingsError> {
+        config::configuration(settings)
+    }
+
+    fn resolve(&self, atoms: &[Atom]) -> Step {
+        resolve::step(atoms)
+    }
+
+    fn resolution(&self, output: &[u8]) -> Result<Resolution, ResolutionError> {
+        Resolution::parse(output)
+    }
+
+    fn build(&self, build: &Build<'_>) -> Step {
+        build::step(build)
+    }
+
+    fn index(&self, packages: &[PackageFile]) -> String {
+        index::text(packages)
+    }
+
+    fn artefact(&self, cpv: &Cpv) -> RootPath {
+        build::artefact(cpv)
+    }
+
+    fn failure(&self, log: &mut dyn Read) -> std::io::Result<Failure> {
+        log::read(log)
+    }
+}
+
+/// Returns the environment that Portage runs in: nothing of the host's, no colours, no terminal, the same everywhere.
+fn environment() -> Vec<(String, String)> {
+    let fixed = [
+        ("HOME", "/root"),
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("LC_ALL", "C.UTF-8"),
+        ("TERM", "dumb"),
+        ("NOCOLOR", "true"),
+        // Portage from PyPI takes its own prefix, `/usr`, for a Gentoo Prefix unless told that there is none.
+        ("PORTAGE_OVERRIDE_EPREFIX", ""),
+        // Sets are ordered by it, and with them what is written.
+        ("PYTHONHASHSEED", "0"),
+        // Byte code of Portage would be written into every root anew.
+        ("PYTHONDONTWRITEBYTECODE", "1"),
+    ];
+    fixed.map(|(name, value)| (name.to_string(), value.to_string())).to_vec()
+}

@@ -1,0 +1,56 @@
+//! The step that builds one package: one start of the sandbox puts its dependencies into the root and builds it.
+//!
+//! The dependencies are finished packages in [`PACKAGES`], which holds them and their [index](super::index) and nothing
+//! else; dependencies are not resolved again (`--nodeps`), because the plan has done it. `emerge --buildpkgonly` runs
+//! the phases up to `package`, and checks REQUIRED_USE, digests and `pkg_pretend`; its whole output is the log.
+
+use crate::atom::{Cpv, RootPath};
+use crate::backend::{BUILT, Build, PACKAGES, Step};
+
+const PROGRAM: &str = include_str!("build.sh");
+
+/// The exit status that says that a dependency could not be put into the root.
+#[cfg(test)]
+const DEPENDENCY_FAILED: u8 = 80;
+
+/// Returns the step.
+pub(super) fn step(build: &Build<'_>) -> Step {
+    let mut args: Vec<String> = ["/bin/sh", "-c", PROGRAM, "build", PACKAGES, BUILT].map(str::to_string).to_vec();
+    args.push(format!("={}", build.cpv));
+    args.extend(build.needs.iter().map(|cpv| format!("={cpv}")));
+    let mut env = super::environment();
+    env.push(("SOURCE_DATE_EPOCH".to_string(), build.source_date.to_string()));
+    Step { args, env }
+}
+
+/// Returns where the package is: the only one in a folder that was empty has the number 1.
+pub(super) fn artefact(cpv: &Cpv) -> RootPath {
+    let path = format!("{BUILT}/{}/{}-1.gpkg.tar", cpv.cp(), cpv.pf());
+    path.parse().expect("categories, names and versions are components of a path")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_follow_the_package_in_their_order() {
+        let cpv: Cpv = "app-misc/hello-2.10".parse().unwrap();
+        let needs: Vec<Cpv> = ["dev-libs/a-1", "dev-libs/b-2-r1"].map(|cpv| cpv.parse().unwrap()).to_vec();
+        let step = step(&Build { cpv: &cpv, needs: &needs, source_date: 7 });
+        assert_eq!(step.args[4..], [PACKAGES, BUILT, "=app-misc/hello-2.10", "=dev-libs/a-1", "=dev-libs/b-2-r1"]);
+        assert!(step.env.contains(&("SOURCE_DATE_EPOCH".to_string(), "7".to_string())));
+        assert!(step.env.iter().all(|(name, _)| name != "PKGDIR"));
+    }
+
+    #[test]
+    fn the_artefact_is_found_by_the_packages_name() {
+        let cpv: Cpv = "dev-libs/b-2-r1".parse().unwrap();
+        assert_eq!(artefact(&cpv).to_string(), "/var/cache/bindery/built/dev-libs/b/b-2-r1-1.gpkg.tar");
+    }
+
+    #[test]
+    fn the_program_tells_a_failed_dependency_apart() {
+        assert!(PROGRAM.contains(&format!("exit {DEPENDENCY_FAILED}")));
+    }
+}

@@ -1,0 +1,193 @@
+"""Asks Portage's own resolver what the given atoms need, and prints the answer as JSON on standard output.
+
+Runs inside the root, without a network: resolving sources ebuilds. Everything that Portage itself prints goes to
+standard error. Nothing counts as installed and nothing as built: the answer holds every package that the atoms need on
+this root, `package.provided` apart; what of it has to be built is for the host to decide, which checks all it is told.
+
+These are private interfaces of Portage, unchanged from 3.0.30 (2021) to 3.0.83.
+"""
+import contextlib
+import io
+import json
+import os
+import sys
+
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
+import portage
+
+portage._internal_caller = True
+from _emerge.Package import Package
+from _emerge.actions import adjust_configs, load_emerge_config
+from _emerge.create_depgraph_params import create_depgraph_params
+from _emerge.depgraph import backtrack_depgraph
+from _emerge.main import parse_opts
+from _emerge.stdout_spinner import stdout_spinner
+from portage.dep import Atom, use_reduce
+from portage.exception import CorruptionKeyError, PortageException
+
+VERSION = 1
+OPTIONS = "--pretend --emptytree --oneshot --with-bdeps=y --color=n --quiet"
+# Portage may propose USE changes, which are reported; what is masked stays so, and the candidates say why.
+OPTIONS += " --autounmask-use=y --autounmask-keep-keywords=y --autounmask-keep-masks=y --autounmask-license=n"
+DEPENDENCIES = ("BDEPEND", "DEPEND", "RDEPEND", "PDEPEND", "IDEPEND")
+# What says nothing about the package that comes out, or is reported by itself; a build's other variables all count.
+IRRELEVANT = set(Package.metadata_keys) - {"CHOST"} | {
+    "ACCEPT_KEYWORDS", "ACCEPT_LICENSE", "ACCEPT_PROPERTIES", "ACCEPT_RESTRICT", "CATEGORY", "CONFIG_PROTECT",
+    "CONFIG_PROTECT_MASK", "DISTDIR", "FEATURES", "GENTOO_MIRRORS", "IUSE_EFFECTIVE", "IUSE_IMPLICIT", "MAKEOPTS",
+    "PF", "PKGDIR", "PROFILE_ONLY_VARIABLES", "PORTAGE_ARCHLIST", "PORTAGE_REPO_NAME", "PORTAGE_TMPDIR", "USE_ORDER",
+}
+IRRELEVANT_PREFIXES = (
+    "BINPKG_", "EMERGE_", "FETCHCOMMAND", "GPG_", "PORTAGE_ELOG", "PORTAGE_GPG", "RESUMECOMMAND", "USE_EXPAND",
+)
+
+
+def environment(settings):
+    """Returns the variables that the configuration's files set and builds see, each with the value that won."""
+    names = {name for source in ("conf", "defaults", "pkg") for name in settings.configdict[source]}
+    names = {name for name in names - IRRELEVANT if name.isidentifier() and not name.startswith(IRRELEVANT_PREFIXES)}
+    return {name: settings[name] for name in sorted(names) if settings.get(name)}
+
+
+def distfiles(portdb, package, repository):
+    manifest = repository.load_manifest(
+        os.path.dirname(portdb.findname2(package.cpv, myrepo=package.repo)[0]), portdb.settings["DISTDIR"]
+    )
+    known = manifest.getTypeDigests("DIST")
+    uris = portdb.getFetchMap(package.cpv, useflags=package.use.enabled, mytree=repository.location)
+    files = []
+    for name in sorted(uris):
+        hashes = dict(known.get(name, {}))
+        size = hashes.pop("size", None)
+        files.append({"name": name, "uris": list(uris[name]), "size": size, "hashes": hashes})
+    return files
+
+
+def describe(settings, portdb, package, common):
+    path, tree = portdb.findname2(package.cpv, myrepo=package.repo)
+    repository = portdb.repositories[package.repo]
+    eclasses = repository.eclass_db.eclasses
+    package_settings = portage.config(clone=settings)
+    package_settings.setcpv(package)
+    own = environment(package_settings)
+    reduced = {}
+    for kind in DEPENDENCIES + ("LICENSE", "PROPERTIES", "RESTRICT"):
+        words = use_reduce(package._metadata.get(kind, ""), uselist=package.use.enabled, flat=True)
+        reduced[kind] = " ".join(words)
+    return {
+        "cpv": str(package.cpv),
+        "repo": package.repo,
+        "ebuild": os.path.relpath(path, tree),
+        "eclasses": [{"name": n, "path": os.path.realpath(eclasses[n].location)} for n in sorted(package.inherited)],
+        "eapi": package.eapi,
+        "slot": package.slot,
+        "sub_slot": package.sub_slot,
+        "iuse": sorted(package.iuse.all),
+        "use": sorted(set(package.use.enabled) & set(package.iuse.all)),
+        "keywords": package._metadata.get("KEYWORDS", "").split(),
+        "depend": {kind.lower(): reduced[kind] for kind in DEPENDENCIES},
+        "license": reduced["LICENSE"],
+        "properties": reduced["PROPERTIES"].split(),
+        "restrict": reduced["RESTRICT"].split(),
+        "distfiles": distfiles(portdb, package, repository),
+        "features": sorted(package_settings.features),
+        "env": {name: value for name, value in own.items() if common.get(name) != value},
+        "env_unset": sorted(name for name in common if name not in own),
+    }
+
+
+def edges(graph):
+    """Returns which package needs which, and when: `build` it, `run` or `post` (some time after merging) to use it."""
+    found = {}
+    for child, (_, parents, _) in graph.nodes.items():
+        for parent, priorities in parents.items():
+            if isinstance(child, Package) and isinstance(parent, Package) and child is not parent:
+                kinds = found.setdefault((str(parent.cpv), str(child.cpv)), set())
+                for priority in priorities:
+                    for name, kind in (("buildtime", "build"), ("runtime", "run"), ("runtime_post", "post")):
+                        if getattr(priority, name, False):
+                            kinds.add(kind)
+    return [{"from": a, "to": b, "kinds": sorted(kinds)} for (a, b), kinds in sorted(found.items())]
+
+
+def candidates(portdb, atom):
+    """Returns every version that would do but for a mask or its USE flags, and what stands against it."""
+    found = []
+    for cpv in reversed(portdb.xmatch("match-all", atom.without_use)[-20:]):
+        candidate = {"cpv": str(cpv), "masks": [], "iuse": [], "required_use": ""}
+        found.append(candidate)
+        try:
+            candidate["masks"] = portage.getmaskingstatus(cpv, portdb.settings, portdb, myrepo=cpv.repo)
+            iuse, candidate["required_use"] = portdb.aux_get(cpv, ["IUSE", "REQUIRED_USE"], myrepo=cpv.repo)
+            candidate["iuse"] = sorted(flag.lstrip("+-") for flag in iuse.split())
+        except PortageException:
+            candidate["masks"] = ["ebuild cannot be read"]
+    return found
+
+
+def problems(graph, portdb):
+    """Returns what stands in the way, each with what it is about."""
+    state, found = graph._dynamic_config, []
+
+    def add(kind, **about):
+        found.append({"kind": kind, **about})
+
+    for (_, atom), details in state._unsatisfied_deps_for_display:
+        parent = details.get("myparent")
+        wanted_by = str(parent.cpv) if isinstance(parent, Package) else None
+        asked = str(atom).replace("null/", "")  # Portage's category for a name without one
+        add("unsatisfied", atom=asked, wanted_by=wanted_by, candidates=candidates(portdb, Atom(str(atom))))
+    for package, (_, changes) in state._needed_use_config_changes.items():
+        add("use", cpv=str(package.cpv), changes={flag: bool(on) for flag, on in changes.items()})
+    if not found:  # a graph that could not be finished has conflicts that mean nothing
+        for conflict in state._package_tracker.slot_conflicts():
+            add("slot", slot=str(conflict.atom), cpvs=sorted(str(p.cpv) for p in conflict.pkgs))
+    for blocker in state._unsatisfied_blockers_for_display or ():
+        parents = state._blocker_parents.parent_nodes(blocker)
+        add("blocker", atom=str(blocker.atom), cpvs=sorted(str(p.cpv) for p in parents))
+    if state._circular_deps_for_display is not None:
+        cycle = state._circular_deps_for_display.order
+        add("cycle", cpvs=[str(p.cpv) for p in cycle if isinstance(p, Package)])
+    return found
+
+
+def plan(atoms):
+    _, options, _ = parse_opts([*OPTIONS.split(), *atoms], silent=True)
+    config = load_emerge_config(action=None, args=atoms, opts=options)
+    adjust_configs(config.opts, config.trees)
+    settings, portdb = config.target_config.settings, config.target_config.trees["porttree"].dbapi
+    answer = {"version": VERSION, "portage": str(portage.VERSION), "ok": False, "packages": [], "edges": []}
+    if not settings.profile_path or not settings.get("ARCH"):
+        answer["problems"] = [{"kind": "profile", "path": os.path.realpath("/etc/portage/make.profile")}]
+        return answer
+    spinner = stdout_spinner()
+    spinner.update = lambda *_, **__: True
+    parameters = create_depgraph_params(config.opts, None)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        ok, graph, _ = backtrack_depgraph(settings, config.trees, config.opts, parameters, None, list(atoms), spinner)
+        merge = [p for p in graph.altlist() if isinstance(p, Package)] if ok else []
+        answer["problems"] = problems(graph, portdb)
+        with contextlib.suppress(PortageException):  # what it has to say helps people only
+            graph.display_problems()
+    if not ok and not answer["problems"]:
+        answer["problems"].append({"kind": "refused", "message": said.getvalue()[-2000:]})
+    answer["ok"] = not answer["problems"]
+    answer["said"] = said.getvalue()[-8000:]
+    answer["env"] = common = environment(settings)
+    answer["bashrcs"] = [f for f in (os.path.join(p, "profile.bashrc") for p in settings.profiles) if os.path.exists(f)]
+    answer["packages"] = [describe(settings, portdb, package, common) for package in merge]
+    answer["edges"] = edges(graph._dynamic_config.digraph) if ok else []
+    return answer
+
+
+try:
+    result = plan(sys.argv[1:])
+except CorruptionKeyError as e:
+    result = {"version": VERSION, "ok": False, "problems": [{"kind": "unreadable", "cpv": e.value}]}
+except PortageException as e:
+    problem = {"kind": "refused", "message": f"{type(e).__name__}: {e}"[:2000]}
+    result = {"version": VERSION, "ok": False, "problems": [problem]}
+json.dump(result, answers, separators=(",", ":"))
+answers.close()

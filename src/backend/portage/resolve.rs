@@ -1,0 +1,27 @@
+//! The step that plans: a program of ours that asks Portage's resolver, given to Python as an argument, so that nothing
+//! has to be put into the root.
+
+use crate::atom::Atom;
+use crate::backend::Step;
+
+const PROGRAM: &str = include_str!("plan.py");
+
+/// Returns the step. Its standard output is the resolution as JSON and nothing else.
+pub(super) fn step(atoms: &[Atom]) -> Step {
+    let mut args = vec!["/usr/bin/python3".to_string(), "-c".to_string(), PROGRAM.to_string()];
+    args.extend(atoms.iter().map(|atom| atom.as_str().to_string()));
+    Step { args, env: super::environment() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn atoms_are_arguments_of_the_program() {
+        let step = step(&["app-misc/hello".parse().unwrap()]);
+        assert_eq!(step.args.last().unwrap(), "app-misc/hello");
+        // Linux takes arguments of at most 128 KiB.
+        assert!(PROGRAM.len() < 64 << 10);
+    }
+}
