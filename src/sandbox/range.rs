@@ -29,6 +29,8 @@ use crate::sandbox::sys;
 
 /// The hidden sub-command that runs a job.
 const RANGE: &str = "__range";
+/// The hidden sub-command that gives something to the range.
+const GIVE: &str = "__give";
 /// The hidden sub-command of the helper that writes maps.
 const MAP: &str = "__map";
 
@@ -48,15 +50,34 @@ pub(super) fn hidden(name: &str, ids: &IdRange, dir: &Path) -> Command {
     command
 }
 
-/// Makes the range own a file or folder (not what is below it) when root is at work; an ordinary user's need not be
-/// given. A link itself is given, not what it points to.
+/// Makes the range's 0 own a file or folder (not what is below it; a link itself, not what it points to), which must be
+/// the user's own or, for root, anything. An ordinary user can then only remove it through the range.
 pub fn give(ids: &IdRange, path: &Path) -> Result<(), PathError> {
-    if !ids.is_roots() {
-        return Ok(());
+    const ACTION: &str = "give to the id range";
+    if ids.is_roots() {
+        return chown(path, ids.uid(), ids.gid()).map_err(PathError::on(ACTION, path));
     }
-    let (uid, gid) = (Uid::from_raw(ids.uid()), Gid::from_raw(ids.gid()));
-    rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|e| PathError::on("give to the id range", path)(e.into()))
+    let (dir, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let given = process::run(hidden(GIVE, ids, dir).arg(name));
+    given.map(drop).map_err(|e| PathError::on(ACTION, path)(io::Error::other(chain(&e))))
+}
+
+/// Gives what [`give`] names, when the program's arguments ask for it; returns whether that worked.
+pub(super) fn give_inside(args: &[OsString]) -> Option<bool> {
+    let given = enter_hidden(GIVE, args)?
+        .map_err(|e| chain(&e))
+        .and_then(|[name]: [OsString; 1]| chown(Path::new(&name), 0, 0).map_err(|e| e.to_string()));
+    if let Err(message) = &given {
+        // The parent reads it; there is nobody else to tell.
+        let _ = io::stderr().write_all(message.as_bytes());
+    }
+    Some(given.is_ok())
+}
+
+fn chown(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    Ok(rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// Becomes uid 0 of the range and returns the job, when the program's arguments (its name first) ask for one. Must be
