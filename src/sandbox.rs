@@ -26,6 +26,7 @@ use oci_spec::runtime::Spec;
 
 use crate::fs::{self, PathError};
 use crate::state::{Lease, StateError};
+use cgroup::Cgroups;
 use plan::{Kind, Plan};
 use range::chain;
 use report::Start;
@@ -35,6 +36,8 @@ use supervise::{Sandbox, Watch, start_time};
 use usage::Meter;
 use watchdog::{RESERVE, Watchdog};
 
+mod achieved;
+mod cgroup;
 mod channel;
 mod enter;
 pub mod idmap;
@@ -43,6 +46,7 @@ mod mount;
 mod payload;
 mod plan;
 pub mod range;
+mod reap;
 mod report;
 mod seccomp;
 mod stdio;
@@ -52,8 +56,11 @@ mod sys;
 mod usage;
 mod watchdog;
 
+pub use achieved::Achieved;
+pub use cgroup::CgroupError;
 pub use idmap::{IdRange, IdRangeError};
 pub use plan::Unsupported;
+pub use reap::reap;
 pub use report::Status;
 pub use stdio::{Stdio, Stream};
 pub use watchdog::Stopped;
@@ -63,9 +70,12 @@ const ENTER: &str = "__enter";
 const INIT: &str = "__init";
 const PAYLOAD: &str = "__payload";
 
+/// The number of SIGKILL.
+const KILLED: i32 = 9;
+
 /// What to run, and with what.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub struct Request<'a, 's> {
     /// The root, the command, the limits.
     pub spec: &'a Spec,
     /// Who owns the files in the root.
@@ -75,7 +85,7 @@ pub struct Request<'a> {
     /// Everything that could be left behind is recorded in it first.
     pub lease: &'a mut Lease,
     /// Where the command's standard streams go; a terminal if and only if the spec says so.
-    pub stdio: Stdio<'a>,
+    pub stdio: Stdio<'s>,
     /// Set to call it off: everything is killed.
     pub cancel: &'a AtomicBool,
 }
@@ -87,6 +97,14 @@ pub struct Exit {
     pub status: Status,
     /// Why it was stopped, if it did not end by itself.
     pub stopped: Option<Stopped>,
+    /// How many of its processes the kernel killed for want of memory, where memory is limited.
+    pub oom_kills: u64,
+    /// How often it could not start a process because of their limit, where a control group gives it.
+    pub refused_processes: u64,
+    /// The most bytes of memory it used, where memory is limited.
+    pub peak_memory: Option<u64>,
+    /// What isolation and limits it really had.
+    pub achieved: Achieved,
 }
 
 /// Runs a hidden entry point, when the program's arguments (its name first) ask for one. Must be called before anything
@@ -96,24 +114,25 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
         ENTER => enter::main(),
         INIT => init::main(),
         PAYLOAD => payload::main(),
-        _ => return range::map_parent(args).or_else(|| usage::main(args)).map(|()| ExitCode::SUCCESS),
+        _ => {
+            let done = range::map_parent(args).or_else(|| usage::main(args)).map(|()| true);
+            let done = done.or_else(|| range::give_inside(args))?;
+            return Some(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
     }
     Some(ExitCode::SUCCESS)
 }
 
 /// Runs a command to its end, and leaves no process behind.
-pub fn run(request: Request<'_>) -> Result<Exit, SandboxError> {
+pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
     let Request { spec, ids, base, lease, stdio, cancel } = request;
-    let plan = Plan::read(spec)?;
+    let mut plan = Plan::read(spec)?;
     if plan.process.terminal != matches!(stdio, Stdio::Terminal) {
         return Err(Unsupported::value("process.terminal", format!("with the caller's {stdio:?}")).into());
     }
     let binds = plan.mounts.iter().filter(|mount| matches!(mount.kind, Kind::Bind(_))).count();
     if binds > enter::MAX_BINDS {
         return Err(Unsupported::value("mounts", format!("{binds} binds, at most {}", enter::MAX_BINDS)).into());
-    }
-    if plan.limits.cpu.is_some() || plan.limits.memory.is_some() || plan.limits.pids.is_some() {
-        return Err(Unsupported::field("linux.resources").into());
     }
     let folder = prepare_folders(&plan, ids, base, lease)?;
     let upper = plan.overlay.upper.as_ref().map_or_else(|| folder.join("upper"), |(upper, _)| upper.into());
@@ -123,19 +142,32 @@ pub fn run(request: Request<'_>) -> Result<Exit, SandboxError> {
         None => None,
     };
     let (streams, theirs) = Streams::open(stdio).doing("open the standard streams")?;
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut cgroups = Cgroups::create(&plan.limits, lease, &cgroup::Host::read()?, achieved::version(&kernel))?;
+    plan.pid_max = cgroups.pid_max;
+    let achieved = Achieved::new(spec, &plan, ids, &cgroups, kernel);
+    // Declared after the groups, so that it is empty before they are removed, however this function ends.
     let mut sandbox = Sandbox::new()?;
     let pid = sandbox.pid();
     lease.owns_process(pid, start_time(pid).unwrap_or_default())?;
+    cgroups.add(pid)?;
     let watchdog = Watchdog::new(plan.limits.clone(), Instant::now());
     let parent = i32::try_from(std::process::id()).expect("Linux process ids are below 2^22");
     let start = Start { parent, as_root: ids.is_roots(), base: base.to_path_buf(), folder, plan };
     sandbox.start(&start, theirs)?;
     let end = sandbox.supervise(Watch { streams, watchdog, meter, cancel, ids })?;
-    match (end.status, end.stopped) {
-        (Some(status), stopped) => Ok(Exit { status, stopped }),
-        (None, Some(stopped)) => Ok(Exit { status: Status::Signal(9), stopped: Some(stopped) }),
-        (None, None) => Err(SandboxError::Lost(end.lost)),
-    }
+    drop(sandbox);
+    let (oom_kills, peak_memory) = (cgroups.oom_kills(), cgroups.peak_memory());
+    let refused_processes = cgroups.refused_processes();
+    cgroups.remove();
+    let failed = !end.status.is_some_and(Status::success);
+    let stopped = end.stopped.or((oom_kills > 0 && failed).then_some(Stopped::Memory));
+    let status = match end.status {
+        Some(status) => status,
+        None if stopped.is_some() => Status::Signal(KILLED),
+        None => return Err(SandboxError::Lost(end.lost)),
+    };
+    Ok(Exit { status, stopped, oom_kills, refused_processes, peak_memory, achieved })
 }
 
 /// Makes the folders that the range writes to, and returns the lease's, relative to the base folder.
@@ -149,7 +181,10 @@ fn prepare_folders(plan: &Plan, ids: &IdRange, base: &Path, lease: &Lease) -> Re
     for dir in parents.chain([folder]) {
         let dir = base.join(dir);
         fs::create_dir_all(&dir)?;
-        range::give(ids, &dir)?;
+        // An ordinary user's own can be written to from inside the range.
+        if ids.is_roots() {
+            range::give(ids, &dir)?;
+        }
     }
     Ok(folder.to_path_buf())
 }
@@ -163,6 +198,9 @@ pub enum SandboxError {
     /// The ids could not be mapped.
     #[error(transparent)]
     Ids(#[from] IdRangeError),
+    /// A limit cannot be given.
+    #[error(transparent)]
+    Limit(#[from] CgroupError),
     /// A file operation failed.
     #[error(transparent)]
     Path(#[from] PathError),

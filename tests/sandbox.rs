@@ -1,67 +1,65 @@
-//! Runs commands in a tiny root (busybox) and looks at what they see, can do, and leave behind.
+//! Runs commands in a tiny root and looks at what they see, what they can do, and what they leave behind.
+//!
+//! Everything runs as whoever runs the tests. When that is root, `all_of_this_holds_for_an_ordinary_user` runs it all a
+//! second time as the user that `BINDERY_TEST_USER` names, who needs subordinate ids:
+//!
+//! ```text
+//! useradd --create-home bindery-test      (Debian's useradd gives it subordinate ids)
+//! BINDERY_TEST_USER=bindery-test cargo test --test sandbox
+//! ```
+//!
+//! The root's programs are busybox (Debian: `apt install busybox-static`) and this test program itself, which is static:
+//! its ignored tests are what runs inside, or is killed from outside.
 
 #![expect(clippy::unwrap_used, reason = "what fails is the test")]
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+#[path = "sandbox/host.rs"]
+mod host;
+#[path = "sandbox/inside.rs"]
+mod inside;
+#[path = "sandbox/isolation.rs"]
+mod isolation;
+#[path = "sandbox/lifetime.rs"]
+mod lifetime;
+#[path = "sandbox/limits.rs"]
+mod limits;
+#[path = "sandbox/refusals.rs"]
+mod refusals;
+#[path = "sandbox/streams.rs"]
+mod streams;
 
-use bindery::atom::RootPath;
-use bindery::root::{self, Command, Limits, Network, Root};
-use bindery::sandbox::{self, Exit, IdRange, Request, SandboxError, Status, Stdio};
-use bindery::state::{Lease, State};
+use std::path::Path;
 
-struct Host {
-    _dir: tempfile::TempDir,
-    state: State,
-    ids: IdRange,
-}
+use host::{Host, own_program};
 
-impl Host {
-    fn new() -> Self {
-        bindery::process::set_this_program(Path::new(env!("CARGO_BIN_EXE_bindery")));
-        let dir = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
-        let state = State::below(dir.path());
-        state.prepare().unwrap();
-        let ids = IdRange::detect(None).unwrap();
-        let bin = state.state().join("base/bin");
-        bindery::fs::create_dir_all(&bin).unwrap();
-        bindery::fs::copy(Path::new("/bin/busybox"), &bin.join("busybox")).unwrap();
-        bindery::fs::symlink(Path::new("busybox"), &bin.join("sh")).unwrap();
-        Self { _dir: dir, state, ids }
+#[test]
+fn all_of_this_holds_for_an_ordinary_user() {
+    if !host::is_root() {
+        return;
     }
-    fn sh(&self, script: &str) -> Result<(Exit, String), SandboxError> {
-        let mut lease = Lease::take(&self.state, "test").unwrap();
-        let upper = lease.root().strip_prefix(self.state.state()).unwrap().to_path_buf();
-        let spec = root::spec(
-            &Root { lower: vec![PathBuf::from("base")], upper: Some(upper) },
-            &[],
-            &[],
-            &Command {
-                args: vec!["/bin/busybox".into(), "sh".into(), "-c".into(), script.into()],
-                env: vec![("PATH".into(), "/bin".into())],
-                cwd: "/".parse::<RootPath>().unwrap(),
-                terminal: false,
-            },
-            &Limits::default(),
-            Network::None,
-        );
-        let mut text = Vec::new();
-        let exit = sandbox::run(Request {
-            spec: &spec,
-            ids: &self.ids,
-            base: self.state.state(),
-            lease: &mut lease,
-            stdio: Stdio::Capture(&mut |_, bytes| text.extend_from_slice(bytes)),
-            cancel: &AtomicBool::new(false),
-        })?;
-        Ok((exit, String::from_utf8_lossy(&text).into_owned()))
-    }
+    let user = host::variable("BINDERY_TEST_USER").expect(
+        "set BINDERY_TEST_USER to an ordinary user with subordinate ids, for whom everything is tested a second time \
+         (`useradd --create-home bindery-test` makes one)",
+    );
+    // Neither cargo's folder nor root's temporary files need be the user's to see.
+    let dir = tempfile::Builder::new().prefix("bindery-test-").tempdir_in("/var/tmp").unwrap();
+    bindery::fs::set_mode(dir.path(), 0o755).unwrap();
+    let (tests, program) = (dir.path().join("tests"), dir.path().join("bindery"));
+    bindery::fs::copy(&own_program(), &tests).unwrap();
+    bindery::fs::copy(Path::new(env!("CARGO_BIN_EXE_bindery")), &program).unwrap();
+    let mut command = bindery::process::command("runuser");
+    command.args(["-u", &user, "--"]).arg("env").arg("-i").arg("PATH=/usr/sbin:/usr/bin:/sbin:/bin");
+    command.arg(format!("BINDERY_TEST_PROGRAM={}", program.display())).arg(tests).arg("--test-threads=2");
+    let output = command.current_dir("/").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "as {user}: {}", output.status);
 }
 
 #[test]
-fn smoke() {
-    let host = Host::new();
-    let (exit, text) = host.sh("/bin/busybox --install -s /bin; id; ls -l / /dev /proc/self/fd; cat /proc/self/status /proc/mounts; ps; exit 7").unwrap();
-    println!("{text}");
-    assert_eq!(exit.status, Status::Code(7));
+fn a_command_runs_and_its_output_and_exit_code_are_passed_on() {
+    let ran = Host::new().sh("echo out; echo err >&2; exit 7").unwrap();
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("out\n", "err\n"));
+    assert_eq!(ran.exit.status, bindery::sandbox::Status::Code(7));
+    assert_eq!(ran.exit.stopped, None);
 }

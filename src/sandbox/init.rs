@@ -3,9 +3,9 @@
 //! 1. asks to die with enter, names the host, joins a new session keyring
 //! 2. mounts the root (`mount`), switches `lo` on, allows no user namespaces beyond the payload's, limits process ids
 //! 3. enters the root, starts the payload's process and writes the maps of its user namespace
-//! 4. drops all capabilities, becomes unreadable to every other process
-//! 5. reaps whatever dies, until the payload does (its status is reported) or the supervisor's channel closes; with
-//!    process 1 the kernel kills all that is left
+//! 4. drops all capabilities, becomes unreadable to every other process, and a user that the payload cannot become
+//! 5. reaps whatever dies, until the payload does (its status is reported) or the channel to the supervisor or enter
+//!    closes; with process 1 the kernel kills all that is left
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,12 +14,12 @@ use std::process::Stdio;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::process::{
     DumpableBehavior, Pid, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, wait,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread_res_gid, set_thread_res_uid};
 
 use crate::process;
 use crate::sandbox::channel::Channel;
@@ -27,6 +27,9 @@ use crate::sandbox::plan::Plan;
 use crate::sandbox::report::{Failure, Mapped, PayloadReport, Report, StartInit, StartPayload, Status};
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::{PAYLOAD, idmap, mount, sys};
+
+/// The one id of the outer user namespace that the inner one does not have.
+const NOBODYS_ID: u32 = idmap::COUNT - 1;
 
 /// Runs the process; whatever goes wrong is told to the supervisor.
 pub(super) fn main() {
@@ -38,16 +41,21 @@ pub(super) fn main() {
     let mut descriptors = descriptors.into_iter();
     let Some(channel) = descriptors.next() else { return };
     let mut channel = Channel::from(channel);
-    let report = match run(&mut channel, start, descriptors.collect()) {
+    let report = match run(&mut channel, &from_enter, start, descriptors.collect()) {
         Ok(Some(status)) => Report::Exited(status),
-        // The supervisor is gone.
+        // The supervisor or enter is gone.
         Ok(None) => return,
         Err(failure) => Report::Failed(failure),
     };
     let _ = channel.send(&report, &[]);
 }
 
-fn run(channel: &mut Channel, start: StartInit, mut streams: Vec<OwnedFd>) -> Result<Option<Status>, Failure> {
+fn run(
+    channel: &mut Channel,
+    from_enter: &Channel,
+    start: StartInit,
+    mut streams: Vec<OwnedFd>,
+) -> Result<Option<Status>, Failure> {
     let StartInit { folder, plan } = start;
     if let Some(name) = &plan.hostname {
         nix::unistd::sethostname(name).doing("set the host name")?;
@@ -77,7 +85,7 @@ fn run(channel: &mut Channel, start: StartInit, mut streams: Vec<OwnedFd>) -> Re
     let signals = signals.doing("wait for signals")?;
     let payload = start_payload(plan, streams)?;
     channel.send(&Report::Running, &[]).doing("report")?;
-    watch(channel, &signals, payload)
+    watch([channel, from_enter], &signals, payload)
 }
 
 /// Starts the payload's process, and returns it once it has become the command.
@@ -113,8 +121,13 @@ fn start_payload(plan: Plan, streams: Vec<OwnedFd>) -> Result<Pid, Failure> {
     }
 }
 
-/// Gives up everything that a payload could steal from init.
+/// Gives up everything that a payload could steal from init, or use to get at it: even without any capability, equals
+/// may limit, stop and list each other (prlimit(2), kill(2), proc(5)).
 fn hide() -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(NOBODYS_ID), Gid::from_raw(NOBODYS_ID));
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)?;
+    set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -124,16 +137,17 @@ fn hide() -> io::Result<()> {
     Ok(())
 }
 
-fn watch(channel: &Channel, signals: &SignalFd, payload: Pid) -> Result<Option<Status>, Failure> {
+fn watch(lifelines: [&Channel; 2], signals: &SignalFd, payload: Pid) -> Result<Option<Status>, Failure> {
     loop {
+        let [supervisor, enter] = lifelines;
         let mut ready =
-            [PollFd::new(channel.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            [supervisor.as_fd(), enter.as_fd(), signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut ready, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(StepError::refused("wait", e.desc()).into()),
         }
-        // The supervisor says nothing more: it can only have gone.
-        if ready[0].any().unwrap_or(true) {
+        // They say nothing more: they can only have gone.
+        if ready[..2].iter().any(|lifeline| lifeline.any().unwrap_or(true)) {
             return Ok(None);
         }
         while signals.read_signal().doing("read a signal")?.is_some() {}

@@ -75,7 +75,11 @@ pub(super) fn build(plan: &Plan, folder: &Path, binds: Vec<OwnedFd>) -> Result<O
         let what = format!("mount on `{}` in the root", mount.to.display());
         let tree = match &mount.kind {
             Kind::Bind(_) => binds.next().ok_or_else(|| StepError::refused(&what, "its source was not opened"))?,
-            Kind::New(typ, options) => new(typ, options, mount.attributes | PLAIN).doing(&what)?,
+            Kind::New(typ, options) => {
+                // Terminals are devices.
+                let plain = if typ == "devpts" { libc::MOUNT_ATTR_NOSUID } else { PLAIN };
+                new(typ, options, mount.attributes | plain).doing(&what)?
+            }
         };
         let is_dir = file_type(&tree).doing(&what)? == FileType::Directory;
         attach(&tree, &resolve(&root, &mount.to, Some(is_dir)).doing(&what)?).doing(what)?;

@@ -29,6 +29,8 @@ use crate::sandbox::sys;
 
 /// The hidden sub-command that runs a job.
 const RANGE: &str = "__range";
+/// The hidden sub-command that gives something to the range.
+const GIVE: &str = "__give";
 /// The hidden sub-command of the helper that writes maps.
 const MAP: &str = "__map";
 
@@ -48,15 +50,34 @@ pub(super) fn hidden(name: &str, ids: &IdRange, dir: &Path) -> Command {
     command
 }
 
-/// Makes the range own a file or folder (not what is below it) when root is at work; an ordinary user's need not be
-/// given. A link itself is given, not what it points to.
+/// Makes the range's 0 own a file or folder (not what is below it; a link itself, not what it points to), which must be
+/// the user's own or, for root, anything. An ordinary user can then only remove it through the range.
 pub fn give(ids: &IdRange, path: &Path) -> Result<(), PathError> {
-    if !ids.is_roots() {
-        return Ok(());
+    const ACTION: &str = "give to the id range";
+    if ids.is_roots() {
+        return chown(path, ids.uid(), ids.gid()).map_err(PathError::on(ACTION, path));
     }
-    let (uid, gid) = (Uid::from_raw(ids.uid()), Gid::from_raw(ids.gid()));
-    rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|e| PathError::on("give to the id range", path)(e.into()))
+    let (dir, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let given = process::run(hidden(GIVE, ids, dir).arg(name));
+    given.map(drop).map_err(|e| PathError::on(ACTION, path)(io::Error::other(chain(&e))))
+}
+
+/// Gives what [`give`] names, when the program's arguments ask for it; returns whether that worked.
+pub(super) fn give_inside(args: &[OsString]) -> Option<bool> {
+    let given = enter_hidden(GIVE, args)?
+        .map_err(|e| chain(&e))
+        .and_then(|[name]: [OsString; 1]| chown(Path::new(&name), 0, 0).map_err(|e| e.to_string()));
+    if let Err(message) = &given {
+        // The parent reads it; there is nobody else to tell.
+        let _ = io::stderr().write_all(message.as_bytes());
+    }
+    Some(given.is_ok())
+}
+
+fn chown(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    Ok(rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// Becomes uid 0 of the range and returns the job, when the program's arguments (its name first) ask for one. Must be
@@ -102,8 +123,7 @@ fn become_range(parent: i32, ids: &IdRange) -> Result<(), RangeError> {
     }
     become_root()?;
     die_with(parent)?;
-    let others = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
-    unshare(others).map_err(|e| RangeError::on("leave the host's network")(e.into()))?;
+    new_namespaces(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?;
     set_no_new_privs(true).map_err(|e| RangeError::on("give up gaining privileges")(e.into()))?;
     umask(Mode::from_raw_mode(0o022));
     Ok(())
@@ -138,7 +158,12 @@ pub(super) fn die_with(parent: i32) -> Result<(), RangeError> {
 
 /// Enters a new user namespace, where nothing is mapped yet.
 pub(super) fn new_user_namespace() -> Result<(), RangeError> {
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| {
+    new_namespaces(CloneFlags::CLONE_NEWUSER)
+}
+
+/// Enters namespaces that belong to the user namespace. AppArmor may have let us into that one and then forbid this.
+pub(super) fn new_namespaces(flags: CloneFlags) -> Result<(), RangeError> {
+    unshare(flags).map_err(|e| {
         let source = io::Error::from(e);
         RangeError::Refused { why: explain_refusal(&source), source }
     })
@@ -174,7 +199,7 @@ pub enum RangeError {
     #[error("the process that started this one has ended")]
     Orphan,
     /// The kernel refuses user namespaces.
-    #[error("cannot create a user namespace: {why}")]
+    #[error("cannot create namespaces: {why}")]
     Refused {
         /// The setting responsible, and what to do.
         why: String,

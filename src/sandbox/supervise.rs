@@ -41,8 +41,8 @@ pub(super) struct End {
 
 /// What the loop looks after.
 #[derive(Debug)]
-pub(super) struct Watch<'a> {
-    pub(super) streams: Streams<'a>,
+pub(super) struct Watch<'a, 's> {
+    pub(super) streams: Streams<'s>,
     pub(super) watchdog: Watchdog,
     pub(super) meter: Option<Meter>,
     pub(super) cancel: &'a AtomicBool,
@@ -70,7 +70,7 @@ impl Sandbox {
     }
 
     /// Looks after the sandbox until all its processes are gone.
-    pub(super) fn supervise(&mut self, mut watch: Watch<'_>) -> Result<End, SandboxError> {
+    pub(super) fn supervise(&mut self, mut watch: Watch<'_, '_>) -> Result<End, SandboxError> {
         let mut end = End { status: None, stopped: None, lost: None };
         let mut open = true;
         while open || !watch.streams.drained() {
@@ -100,7 +100,7 @@ impl Sandbox {
     }
 
     /// Reads a report. Returns whether more may come.
-    fn hear(&mut self, watch: &mut Watch<'_>, end: &mut End) -> Result<bool, SandboxError> {
+    fn hear(&mut self, watch: &mut Watch<'_, '_>, end: &mut End) -> Result<bool, SandboxError> {
         let (report, descriptors) = match self.channel.receive::<Report>() {
             Ok(message) => message,
             // A process that was killed resets the connection if it had not read all.
@@ -140,7 +140,7 @@ impl Sandbox {
         Ok(true)
     }
 
-    fn wait(&self, watch: &Watch<'_>, open: bool) -> Result<Ready, SandboxError> {
+    fn wait(&self, watch: &Watch<'_, '_>, open: bool) -> Result<Ready, SandboxError> {
         let interests: Vec<_> = watch.streams.interests().collect();
         let meter = watch.meter.as_ref().filter(|_| open).and_then(Meter::interest);
         let channel = open.then(|| (self.channel.as_fd(), PollFlags::POLLIN));
