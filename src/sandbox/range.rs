@@ -29,6 +29,8 @@ use crate::sandbox::sys;
 
 /// The hidden sub-command that runs a job.
 const RANGE: &str = "__range";
+/// The hidden sub-command that gives something to the range.
+const GIVE: &str = "__give";
 /// The hidden sub-command of the helper that writes maps.
 const MAP: &str = "__map";
 
@@ -36,31 +38,66 @@ const MAP: &str = "__map";
 /// working folder is `dir`, and relative paths are best: started by root, the job cannot pass folders that are root's
 /// alone. Its environment is empty.
 pub fn command(ids: &IdRange, dir: &Path, job: &str) -> Command {
-    let mut command = process::this_program();
-    command.env_clear().current_dir(dir).arg(RANGE).arg(std::process::id().to_string()).arg(json(ids)).arg(job);
+    let mut command = hidden(RANGE, ids, dir);
+    command.arg(job);
     command
 }
 
-/// Makes the range own a file or folder (not what is below it) when root is at work; an ordinary user's need not be
-/// given. A link itself is given, not what it points to.
+/// Returns the command that runs a hidden sub-command of bindery inside the range; its arguments are to be added.
+pub(super) fn hidden(name: &str, ids: &IdRange, dir: &Path) -> Command {
+    let mut command = process::this_program();
+    command.env_clear().current_dir(dir).args([name, &std::process::id().to_string(), &json(ids)]);
+    command
+}
+
+/// Makes the range's 0 own a file or folder (not what is below it; a link itself, not what it points to), which must be
+/// the user's own or, for root, anything. An ordinary user can then only remove it through the range.
 pub fn give(ids: &IdRange, path: &Path) -> Result<(), PathError> {
-    if !ids.is_roots() {
-        return Ok(());
+    const ACTION: &str = "give to the id range";
+    if ids.is_roots() {
+        return chown(path, ids.uid(), ids.gid()).map_err(PathError::on(ACTION, path));
     }
-    let (uid, gid) = (Uid::from_raw(ids.uid()), Gid::from_raw(ids.gid()));
-    rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|e| PathError::on("give to the id range", path)(e.into()))
+    let (dir, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let given = process::run(hidden(GIVE, ids, dir).arg(name));
+    given.map(drop).map_err(|e| PathError::on(ACTION, path)(io::Error::other(chain(&e))))
+}
+
+/// Gives what [`give`] names, when the program's arguments ask for it; returns whether that worked.
+pub(super) fn give_inside(args: &[OsString]) -> Option<bool> {
+    let given = enter_hidden(GIVE, args)?
+        .map_err(|e| chain(&e))
+        .and_then(|[name]: [OsString; 1]| chown(Path::new(&name), 0, 0).map_err(|e| e.to_string()));
+    if let Err(message) = &given {
+        // The parent reads it; there is nobody else to tell.
+        let _ = io::stderr().write_all(message.as_bytes());
+    }
+    Some(given.is_ok())
+}
+
+fn chown(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    Ok(rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// Becomes uid 0 of the range and returns the job, when the program's arguments (its name first) ask for one. Must be
 /// called before anything else, while there is one thread.
 pub fn enter(args: &[OsString]) -> Option<Result<String, RangeError>> {
-    (args.get(1)? == RANGE).then(|| {
-        let [_, _, parent, ids, job] = args else { return Err(RangeError::Arguments) };
+    enter_hidden(RANGE, args).map(|entered| {
+        let [job] = entered?;
+        job.to_str().map(str::to_string).ok_or(RangeError::Arguments)
+    })
+}
+
+/// Like [`enter`], for the hidden sub-command `name`, whose arguments it returns.
+pub(super) fn enter_hidden<const N: usize>(name: &str, args: &[OsString]) -> Option<Result<[OsString; N], RangeError>> {
+    (args.get(1)? == name).then(|| {
+        let [_, _, parent, ids, rest @ ..] = args else { return Err(RangeError::Arguments) };
         let parent = parent.to_str().and_then(|p| p.parse().ok()).ok_or(RangeError::Arguments)?;
         let ids = ids.to_str().and_then(|text| serde_json::from_str(text).ok()).ok_or(RangeError::Arguments)?;
+        let rest = rest.to_vec().try_into().map_err(|_| RangeError::Arguments)?;
         become_range(parent, &ids)?;
-        job.to_str().map(str::to_string).ok_or(RangeError::Arguments)
+        Ok(rest)
     })
 }
 

@@ -33,8 +33,10 @@ pub(super) fn new_session_keyring() -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) }).map(drop)
 }
 
-/// Sets attributes of a mount, and of all mounts below it, that is open as `tree` (mount_setattr(2), Linux 5.12).
-pub(super) fn set_mount_attributes(tree: impl AsFd, set: u64) -> io::Result<()> {
+/// Sets attributes of a mount that is open as `tree`, and of the mounts below it where `recursive` (mount_setattr(2),
+/// Linux 5.12).
+pub(super) fn set_mount_attributes(tree: impl AsFd, set: u64, recursive: bool) -> io::Result<()> {
+    let below = if recursive { libc::AT_RECURSIVE } else { 0 };
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
     // SAFETY: the path is empty and ends in NUL, the struct lives until the call returns and its size is given.
     let result = unsafe {
@@ -42,7 +44,7 @@ pub(super) fn set_mount_attributes(tree: impl AsFd, set: u64) -> io::Result<()> 
             libc::SYS_mount_setattr,
             tree.as_fd().as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            libc::AT_EMPTY_PATH | below,
             &raw const attributes,
             size_of_val(&attributes),
         )
@@ -73,14 +75,23 @@ pub(super) fn loopback_up() -> io::Result<()> {
 
 /// Gives every signal its default action and unblocks all: ignored signals would survive execve(2).
 pub(super) fn reset_signals() -> io::Result<()> {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL installs no handler of ours. Numbers that cannot be set give EINVAL, which is no matter.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    /// The kernel's sigset_t: C libraries keep signals 32 and 33 to themselves and refuse to reset them.
+    const SET: [u64; 1] = [0];
+    const LAST: i32 = 64;
+    // The kernel's struct sigaction: handler (SIG_DFL is 0), flags, restorer, mask. All zero is the default action.
+    let default = [0_u64; 4];
+    for signal in 1..=LAST {
+        // SAFETY: SIG_DFL installs no handler; the struct lives until the call returns, the old action is not asked for.
+        // SIGKILL and SIGSTOP give EINVAL, which is no matter.
+        unsafe {
+            let none = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, size_of_val(&SET));
+        }
     }
-    // SAFETY: an all-zero set is what sigemptyset(3) makes on Linux; it lives until the call returns.
+    // SAFETY: the set lives until the call returns, the old one is not asked for.
     check(unsafe {
-        let empty: libc::sigset_t = std::mem::zeroed();
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()).into()
+        let none = std::ptr::null_mut::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, SET.as_ptr(), none, size_of_val(&SET))
     })
     .map(drop)
 }

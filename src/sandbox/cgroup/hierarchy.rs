@@ -1,0 +1,194 @@
+//! Which control group hierarchies there are, and which group of each this process is in.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+
+use crate::fs::{self, PathError};
+
+/// The interface of a hierarchy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::V1 { "v1" } else { "v2" })
+    }
+}
+
+/// A mounted hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hierarchy {
+    pub(super) version: Version,
+    controllers: Vec<String>,
+    mount: PathBuf,
+    own: PathBuf,
+}
+
+/// What the host has.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::sandbox) struct Host {
+    pub(super) as_root: bool,
+    hierarchies: Vec<Hierarchy>,
+}
+
+impl Host {
+    /// Reads what this host has.
+    pub(in crate::sandbox) fn read() -> Result<Self, PathError> {
+        let file = |path| fs::read_to_string(Path::new(path));
+        let controllers = |dir: &Path| fs::read_to_string(&dir.join("cgroup.controllers")).unwrap_or_default();
+        let (mounts, own) = (file("/proc/self/mountinfo")?, file("/proc/self/cgroup")?);
+        Ok(Self::parse(&mounts, &own, geteuid().is_root(), controllers))
+    }
+
+    fn parse(mounts: &str, groups: &str, as_root: bool, v2_controllers: impl Fn(&Path) -> String) -> Self {
+        let mut hierarchies = Vec::new();
+        for line in groups.lines() {
+            let mut fields = line.splitn(3, ':');
+            let (Some(_), Some(names), Some(group)) = (fields.next(), fields.next(), fields.next()) else { continue };
+            let version = if names.is_empty() { Version::V2 } else { Version::V1 };
+            let Some((root, mount)) = mounts.lines().find_map(|line| mounted(line, version, names)) else { continue };
+            // The group may lie outside of what is mounted (a container's): then the mount's top is all there is.
+            let own = Path::new(group).strip_prefix(&root).map_or_else(|_| mount.clone(), |below| mount.join(below));
+            let mut hierarchy = Hierarchy { version, controllers: Vec::new(), mount, own };
+            hierarchy.controllers = match version {
+                Version::V1 => names.split(',').map(str::to_string).collect(),
+                Version::V2 => v2_controllers(&hierarchy.top(as_root)).split_whitespace().map(str::to_string).collect(),
+            };
+            hierarchies.push(hierarchy);
+        }
+        Self { as_root, hierarchies }
+    }
+
+    pub(super) fn v2(&self) -> Option<&Hierarchy> {
+        self.hierarchies.iter().find(|hierarchy| hierarchy.version == Version::V2)
+    }
+
+    /// Returns the hierarchy that has a controller: a controller is in one only.
+    pub(super) fn with(&self, controller: &str) -> Option<&Hierarchy> {
+        self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.iter().any(|c| c == controller))
+    }
+
+    /// Returns the folder of the group that a sandbox gets.
+    pub(super) fn group(&self, hierarchy: &Hierarchy, lease: &str) -> PathBuf {
+        match hierarchy.version {
+            Version::V2 if self.as_root => hierarchy.mount.join("bindery").join(lease),
+            _ => hierarchy.own.join(format!("bindery-{lease}")),
+        }
+    }
+}
+
+impl Hierarchy {
+    /// Returns the group from which on we may enable controllers.
+    pub(super) fn top(&self, as_root: bool) -> PathBuf {
+        if as_root { self.mount.clone() } else { self.own.clone() }
+    }
+}
+
+/// Returns root and mount point of a line of mountinfo (proc(5)), if it mounts the hierarchy.
+fn mounted(line: &str, version: Version, names: &str) -> Option<(PathBuf, PathBuf)> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut before = before.split(' ').skip(3);
+    let (root, mount) = (before.next()?, before.next()?);
+    let mut after = after.split(' ');
+    let (typ, options) = (after.next()?, after.nth(1)?);
+    let found = match version {
+        Version::V2 => typ == "cgroup2",
+        Version::V1 => typ == "cgroup" && names.split(',').all(|name| options.split(',').any(|o| o == name)),
+    };
+    found.then(|| (PathBuf::from(root), PathBuf::from(mount)))
+}
+
+/// Enables a controller of v2 for the groups in `dir`, from `top` down.
+pub(super) fn enable(controller: &str, top: &Path, dir: &Path) -> Result<(), PathError> {
+    let below = dir.strip_prefix(top).unwrap_or(Path::new(""));
+    let mut group = top.to_path_buf();
+    for name in std::iter::once(None).chain(below.components().map(Some)) {
+        if let Some(name) = name {
+            group.push(name);
+        }
+        fs::create_dir(&group, 0o755)?;
+        let control = group.join("cgroup.subtree_control");
+        if !fs::read_to_string(&control)?.split_whitespace().any(|c| c == controller) {
+            leave_if_alone(&group)?;
+            fs::write(&control, format!("+{controller}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves this process one level down where it is the only one in a delegated group: a group of v2 has processes or
+/// controllers for groups below, not both.
+fn leave_if_alone(group: &Path) -> Result<(), PathError> {
+    let inside = fs::read_to_string(&group.join("cgroup.procs")).unwrap_or_default();
+    if inside.trim() != std::process::id().to_string() {
+        return Ok(());
+    }
+    let leaf = group.join("bindery");
+    fs::create_dir(&leaf, 0o755)?;
+    fs::write(&leaf.join("cgroup.procs"), inside.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID_MOUNTS: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn a_hybrid_host_has_a_hierarchy_for_each_controller() {
+        let own = "4:memory:/some/group\n1:cpu,cpuacct:/\n9:name=systemd:/\n0::/\n";
+        let host = Host::parse(HYBRID_MOUNTS, own, true, |_| String::new());
+        let group = |controller| host.with(controller).map(|hierarchy| host.group(hierarchy, "1-2"));
+        assert_eq!(group("memory"), Some("/sys/fs/cgroup/memory/some/group/bindery-1-2".into()));
+        assert_eq!(group("cpu"), Some("/sys/fs/cgroup/cpu,cpuacct/bindery-1-2".into()));
+        assert_eq!(group("pids"), None);
+        let v2 = host.v2().unwrap();
+        assert_eq!(host.group(v2, "1-2"), Path::new("/sys/fs/cgroup/unified/bindery/1-2"));
+    }
+
+    #[test]
+    fn a_users_group_of_v2_is_below_its_own() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let own = "0::/user.slice/user-1000.slice/run-1.scope\n";
+        let host = Host::parse(mounts, own, false, |dir| {
+            assert!(dir.ends_with("run-1.scope"));
+            "memory pids\n".to_string()
+        });
+        let hierarchy = host.with("memory").unwrap();
+        let path = "/sys/fs/cgroup/user.slice/user-1000.slice/run-1.scope/bindery-x";
+        assert_eq!(host.group(hierarchy, "x"), Path::new(path));
+        assert_eq!(host.with("cpu"), None);
+    }
+
+    #[test]
+    fn a_group_outside_of_the_mount_is_its_top() {
+        let mounts = "30 23 0:26 /docker/1 /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let host = Host::parse(mounts, "0::/docker/1/x\n", false, |_| "pids".to_string());
+        assert_eq!(host.group(host.v2().unwrap(), "l"), Path::new("/sys/fs/cgroup/x/bindery-l"));
+        let host = Host::parse(mounts, "0::/elsewhere\n", false, |_| "pids".to_string());
+        assert_eq!(host.group(host.v2().unwrap(), "l"), Path::new("/sys/fs/cgroup/bindery-l"));
+    }
+
+    #[test]
+    fn controllers_are_enabled_from_the_top_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let leaf = dir.path().join("bindery");
+        fs::create_dir(&leaf, 0o755).unwrap();
+        for group in [dir.path(), &leaf] {
+            fs::write(&group.join("cgroup.subtree_control"), "cpu").unwrap();
+        }
+        enable("memory", dir.path(), &leaf).unwrap();
+        assert_eq!(fs::read_to_string(&leaf.join("cgroup.subtree_control")).unwrap(), "+memory");
+        assert_eq!(fs::read_to_string(&dir.path().join("cgroup.subtree_control")).unwrap(), "+memory");
+    }
+}

@@ -1,0 +1,109 @@
+//! `__enter`: from the host into the sandbox's namespaces; stays outside its process namespace as init's parent.
+//!
+//! 1. closes inherited descriptors, asks to die with the supervisor, leaves its session
+//! 2. as root: opens what is to be bound, while it still may look into root's folders
+//! 3. enters the outer user namespace, waits for its maps, becomes uid 0 there, gives up gaining privileges
+//! 4. enters the mount, process, IPC, UTS, control group and network namespaces, detached from the host's mounts
+//! 5. as an ordinary user: opens what is to be bound
+//! 6. starts init and waits for it
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Stdio;
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::Mode;
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::{chdir, setsid, umask};
+use rustix::thread::set_no_new_privs;
+
+use crate::process;
+use crate::sandbox::channel::{Channel, MAX_DESCRIPTORS};
+use crate::sandbox::plan::Kind;
+use crate::sandbox::range::{RangeError, become_root, chain, die_with, new_user_namespace};
+use crate::sandbox::report::{Failure, Mapped, Report, Start, StartInit};
+use crate::sandbox::step::{Doing, StepError};
+use crate::sandbox::{INIT, mount, sys};
+
+/// How many binds a plan may have: their descriptors go in one message with four others.
+pub(super) const MAX_BINDS: usize = MAX_DESCRIPTORS - 4;
+
+/// Runs the process; whatever goes wrong is told to the supervisor, if it still lives.
+pub(super) fn main() {
+    let Ok(mut channel) = sys::close_inherited().and_then(|()| Channel::from_stdin()) else { return };
+    let Ok((start, streams)) = channel.receive::<Start>() else { return };
+    let report = match enter(&mut channel, start, streams) {
+        Ok(None) => return,
+        Ok(Some(lost)) => Report::Lost(lost),
+        Err(failure) => Report::Failed(failure),
+    };
+    // The supervisor may be gone.
+    let _ = channel.send(&report, &[]);
+}
+
+fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<Option<String>, Failure> {
+    die_with(start.parent)?;
+    setsid().doing("leave the session")?;
+    chdir(&start.base).doing(format!("enter `{}`", start.base.display()))?;
+    let early = start.as_root.then(|| mount::open_binds(&start.plan.mounts)).transpose()?;
+    new_user_namespace()?;
+    channel.send(&Report::Unshared, &[]).doing("ask for the maps")?;
+    channel.receive::<Mapped>().doing("wait for the maps")?;
+    become_root()?;
+    die_with(start.parent)?;
+    set_no_new_privs(true).doing("give up gaining privileges")?;
+    umask(Mode::empty());
+    let mut namespaces = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    if !start.plan.host_network {
+        namespaces |= CloneFlags::CLONE_NEWNET;
+    }
+    unshare(namespaces).doing("create the namespaces")?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).doing("detach from the host's mounts")?;
+    let binds = match early {
+        Some(binds) => binds,
+        None => mount::open_binds(&start.plan.mounts)?,
+    };
+    debug_assert_eq!(binds.len(), start.plan.mounts.iter().filter(|m| matches!(m.kind, Kind::Bind(_))).count());
+
+    let (mut to_init, theirs) = Channel::pair().doing("make a channel")?;
+    let mut init = process::this_program()
+        .env_clear()
+        .arg(INIT)
+        .stdin(theirs.into_stdin())
+        .stdout(Stdio::null())
+        .spawn()
+        .doing("start init")?;
+    let pid = i32::try_from(init.id()).map_err(|_| StepError::refused("start init", "its id is no process id"))?;
+    channel.send(&Report::Started(pid), &[]).doing("report")?;
+    {
+        let all: Vec<_> = std::iter::once(channel.as_fd())
+            .chain(streams.iter().map(AsFd::as_fd))
+            .chain(binds.iter().map(AsFd::as_fd))
+            .collect();
+        let message = StartInit { folder: start.folder, plan: start.plan };
+        to_init.send(&message, &all).doing("tell init what to do")?;
+    }
+    // Only init and the payload may hold the streams' ends, or the supervisor would never see them close.
+    drop((streams, binds));
+    let status = init.wait().doing("wait for init")?;
+    Ok((!status.success()).then(|| status.to_string()))
+}
+
+impl From<StepError> for Failure {
+    fn from(error: StepError) -> Self {
+        Self::Setup(chain(&error))
+    }
+}
+
+impl From<RangeError> for Failure {
+    fn from(error: RangeError) -> Self {
+        match error {
+            RangeError::Refused { .. } => Self::Refused(chain(&error)),
+            other => Self::Setup(chain(&other)),
+        }
+    }
+}

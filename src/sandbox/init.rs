@@ -1,0 +1,185 @@
+//! `__init`: process 1 of the sandbox. Sets the root up, starts the payload, keeps house until it ends.
+//!
+//! 1. asks to die with enter, names the host, joins a new session keyring
+//! 2. mounts the root (`mount`), switches `lo` on, allows no user namespaces beyond the payload's, limits process ids
+//! 3. enters the root, starts the payload's process and writes the maps of its user namespace
+//! 4. drops all capabilities, becomes unreadable to every other process, and a user that the payload cannot become
+//! 5. reaps whatever dies, until the payload does (its status is reported) or the channel to the supervisor or enter
+//!    closes; with process 1 the kernel kills all that is left
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Stdio;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::process::{
+    DumpableBehavior, Pid, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, wait,
+};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread_res_gid, set_thread_res_uid};
+
+use crate::process;
+use crate::sandbox::channel::Channel;
+use crate::sandbox::plan::Plan;
+use crate::sandbox::report::{Failure, Mapped, PayloadReport, Report, StartInit, StartPayload, Status};
+use crate::sandbox::step::{Doing, StepError};
+use crate::sandbox::{PAYLOAD, idmap, mount, sys};
+
+/// The one id of the outer user namespace that the inner one does not have.
+const NOBODYS_ID: u32 = idmap::COUNT - 1;
+
+/// Runs the process; whatever goes wrong is told to the supervisor.
+pub(super) fn main() {
+    let Ok(mut from_enter) = Channel::from_stdin() else { return };
+    if set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).is_err() {
+        return;
+    }
+    let Ok((start, descriptors)) = from_enter.receive::<StartInit>() else { return };
+    let mut descriptors = descriptors.into_iter();
+    let Some(channel) = descriptors.next() else { return };
+    let mut channel = Channel::from(channel);
+    let report = match run(&mut channel, &from_enter, start, descriptors.collect()) {
+        Ok(Some(status)) => Report::Exited(status),
+        // The supervisor or enter is gone.
+        Ok(None) => return,
+        Err(failure) => Report::Failed(failure),
+    };
+    let _ = channel.send(&report, &[]);
+}
+
+fn run(
+    channel: &mut Channel,
+    from_enter: &Channel,
+    start: StartInit,
+    mut streams: Vec<OwnedFd>,
+) -> Result<Option<Status>, Failure> {
+    let StartInit { folder, plan } = start;
+    if let Some(name) = &plan.hostname {
+        nix::unistd::sethostname(name).doing("set the host name")?;
+    }
+    sys::new_session_keyring().doing("join a new session keyring")?;
+    let binds = streams.split_off(if plan.process.terminal { 0 } else { 3.min(streams.len()) });
+    let root = mount::build(&plan, &folder, binds)?;
+    if !plan.host_network {
+        sys::loopback_up().doing("switch the loopback interface on")?;
+    }
+    // The payload's own is the one.
+    mount::write_setting(&root, "user/max_user_namespaces", 1)?;
+    if let Some(highest) = plan.pid_max {
+        mount::write_setting(&root, "kernel/pid_max", highest)?;
+    }
+    mount::restrict(&plan, &root)?;
+    mount::enter(&root)?;
+    drop(root);
+    if plan.process.terminal {
+        streams = terminal(channel)?;
+    }
+
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    children.thread_block().doing("wait for signals")?;
+    let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
+    let signals = signals.doing("wait for signals")?;
+    let payload = start_payload(plan, streams)?;
+    channel.send(&Report::Running, &[]).doing("report")?;
+    watch([channel, from_enter], &signals, payload)
+}
+
+/// Starts the payload's process, and returns it once it has become the command.
+fn start_payload(plan: Plan, streams: Vec<OwnedFd>) -> Result<Pid, Failure> {
+    let (mut to_payload, theirs) = Channel::pair().doing("make a channel")?;
+    let payload = process::this_program()
+        .env_clear()
+        .arg(PAYLOAD)
+        .stdin(theirs.into_stdin())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .doing("start the payload's process")?;
+    let pid = i32::try_from(payload.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| StepError::refused("start the payload's process", "it has no process id"))?;
+    let all: Vec<_> = streams.iter().map(AsFd::as_fd).collect();
+    to_payload.send(&StartPayload { process: plan.process }, &all).doing("tell the payload's process what to do")?;
+    drop(streams);
+    let (report, _) = to_payload.receive().doing("wait for the payload's process")?;
+    match report {
+        PayloadReport::Unshared => {}
+        PayloadReport::Failed(failure) => return Err(failure),
+    }
+    idmap::write_inner(pid).map_err(|e| e.source).doing("write the maps of the payload's user namespace")?;
+    to_payload.send(&Mapped, &[]).doing("tell the payload's process of its maps")?;
+    hide().doing("drop init's privileges")?;
+    match to_payload.receive() {
+        // Its end closed: it has become the command.
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(pid),
+        Err(e) => Err(StepError::refused("wait for the payload's process", &e.to_string()).into()),
+        Ok((PayloadReport::Failed(failure), _)) => Err(failure),
+        Ok((PayloadReport::Unshared, _)) => Err(StepError::refused("start the payload", "it reports twice").into()),
+    }
+}
+
+/// Gives up everything that a payload could steal from init, or use to get at it: even without any capability, equals
+/// may limit, stop and list each other (prlimit(2), kill(2), proc(5)).
+fn hide() -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(NOBODYS_ID), Gid::from_raw(NOBODYS_ID));
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)?;
+    set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
+}
+
+fn watch(lifelines: [&Channel; 2], signals: &SignalFd, payload: Pid) -> Result<Option<Status>, Failure> {
+    loop {
+        let [supervisor, enter] = lifelines;
+        let mut ready =
+            [supervisor.as_fd(), enter.as_fd(), signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut ready, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(StepError::refused("wait", e.desc()).into()),
+        }
+        // They say nothing more: they can only have gone.
+        if ready[..2].iter().any(|lifeline| lifeline.any().unwrap_or(true)) {
+            return Ok(None);
+        }
+        while signals.read_signal().doing("read a signal")?.is_some() {}
+        while let Some((pid, status)) = reap().doing("reap")? {
+            if pid == payload {
+                return Ok(Some(status));
+            }
+        }
+    }
+}
+
+/// Returns a child that has ended, if there is one.
+fn reap() -> io::Result<Option<(Pid, Status)>> {
+    match wait(WaitOptions::NOHANG) {
+        Ok(Some((pid, status))) => {
+            let code = status.exit_status().and_then(|code| u8::try_from(code).ok());
+            let signal = status.terminating_signal();
+            Ok(Some((pid, code.map_or_else(|| Status::Signal(signal.unwrap_or(0)), Status::Code))))
+        }
+        Ok(None) | Err(rustix::io::Errno::CHILD) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Makes a terminal in the root's own devpts; its user's end goes to the supervisor.
+fn terminal(channel: &mut Channel) -> Result<Vec<OwnedFd>, Failure> {
+    let what = "make a terminal";
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let user = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty()).doing(what)?;
+    unlockpt(&user).doing(what)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let streams = (0..3).map(|_| ioctl_tiocgptpeer(&user, flags)).collect::<Result<_, _>>().doing(what)?;
+    channel.send(&Report::Terminal, &[user.as_fd()]).doing(what)?;
+    Ok(streams)
+}

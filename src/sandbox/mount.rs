@@ -1,0 +1,263 @@
+//! Mounts the root: the overlay, what the plan puts in it, and the covers over parts of /proc; then enters it.
+//!
+//! The layers may be hostile (an earlier payload wrote them), so no path in the root is ever followed by the kernel on
+//! its own: each mount point is resolved below the root without symbolic links, made where it is missing, and mounts are
+//! attached to it by descriptor.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, makedev, mkdirat, openat, openat2, statat};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount, open_tree, unmount,
+};
+use rustix::process::{chdir, fchdir, pivot_root};
+
+use crate::fs;
+use crate::sandbox::plan::{Kind, Mount, Overlay, Plan};
+use crate::sandbox::step::{Doing, StepError};
+use crate::sandbox::sys;
+
+/// mount(2) takes a page of options.
+const MAX_OPTIONS: usize = 4095;
+/// What every mount that we add has at least.
+const PLAIN: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+/// Nodes in the root's /dev, bound from the host's: name, major and minor number (admin-guide/devices.txt).
+const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+/// Links in the root's /dev.
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Opens the host's files and folders that the plan binds, in order, as mounts that are attached nowhere yet.
+pub(super) fn open_binds(mounts: &[Mount]) -> Result<Vec<OwnedFd>, StepError> {
+    let binds = mounts.iter().filter_map(|mount| match &mount.kind {
+        Kind::Bind(from) => Some((from, mount.attributes)),
+        Kind::New(..) => None,
+    });
+    binds.map(|(from, attributes)| open_bind(from, attributes)).collect()
+}
+
+fn open_bind(from: &Path, attributes: u64) -> Result<OwnedFd, StepError> {
+    let what = format!("open `{}` to mount it", from.display());
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let tree = open_tree(CWD, from, flags).doing(&what)?;
+    // A link could be exchanged between the caller's look at it and now.
+    if file_type(&tree).doing(&what)? == FileType::Symlink {
+        return Err(StepError::refused(what, "it is a symbolic link; give the path it points to"));
+    }
+    sys::set_mount_attributes(&tree, attributes | PLAIN, true).doing(what)?;
+    Ok(tree)
+}
+
+/// Mounts the root on a new folder in `folder` and returns it. Both `folder` and the overlay's names are relative to the
+/// present working folder, so that folders above it need not be passable.
+pub(super) fn build(plan: &Plan, folder: &Path, binds: Vec<OwnedFd>) -> Result<OwnedFd, StepError> {
+    let point = folder.join(&plan.root);
+    ensure_dir(&point, 0o755)?;
+    overlay(&plan.overlay, folder, &point)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = openat(CWD, &point, flags, Mode::empty()).doing("open the root")?;
+    let mut binds = binds.into_iter();
+    for mount in &plan.mounts {
+        let what = format!("mount on `{}` in the root", mount.to.display());
+        let tree = match &mount.kind {
+            Kind::Bind(_) => binds.next().ok_or_else(|| StepError::refused(&what, "its source was not opened"))?,
+            Kind::New(typ, options) => {
+                // Terminals are devices.
+                let plain = if typ == "devpts" { libc::MOUNT_ATTR_NOSUID } else { PLAIN };
+                new(typ, options, mount.attributes | plain).doing(&what)?
+            }
+        };
+        let is_dir = file_type(&tree).doing(&what)? == FileType::Directory;
+        attach(&tree, &resolve(&root, &mount.to, Some(is_dir)).doing(&what)?).doing(what)?;
+        if mount.to == Path::new("/dev") {
+            devices(&resolve(&root, &mount.to, None).doing("open the root's /dev")?)?;
+        }
+    }
+    Ok(root)
+}
+
+/// Takes from the root what the payload must not have: the last step before it is entered.
+pub(super) fn restrict(plan: &Plan, root: &OwnedFd) -> Result<(), StepError> {
+    for path in &plan.masked {
+        cover(root, path, true).doing(format!("hide `{}` in the root", path.display()))?;
+    }
+    for path in &plan.readonly_paths {
+        cover(root, path, false).doing(format!("make `{}` in the root read-only", path.display()))?;
+    }
+    if plan.readonly {
+        sys::set_mount_attributes(root, libc::MOUNT_ATTR_RDONLY, false).doing("make the root read-only")?;
+    }
+    Ok(())
+}
+
+/// Writes one of the kernel's settings that belong to a namespace (`/proc/sys`), while the root's are still writable.
+pub(super) fn write_setting(root: &OwnedFd, name: &str, value: u64) -> Result<(), StepError> {
+    let what = format!("write `{value}` to `/proc/sys/{name}`");
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let file =
+        openat2(root, Path::new("/proc/sys").join(name), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), within);
+    let written = rustix::io::write(file.doing(&what)?, value.to_string().as_bytes());
+    written.map(drop).doing(what)
+}
+
+/// Makes `root` the root of this process and everything it starts; the host's is gone.
+pub(super) fn enter(root: &OwnedFd) -> Result<(), StepError> {
+    fchdir(root)
+        .and_then(|()| pivot_root(".", "."))
+        .and_then(|()| unmount(".", UnmountFlags::DETACH))
+        .and_then(|()| chdir("/"))
+        .doing("enter the root")
+}
+
+fn overlay(overlay: &Overlay, folder: &Path, point: &Path) -> Result<(), StepError> {
+    let (upper, work) = match &overlay.upper {
+        Some((upper, work)) => (PathBuf::from(upper), PathBuf::from(work)),
+        // A read-only root still needs a place for mount points that are missing in the layers.
+        None => (folder.join("upper"), folder.join("work")),
+    };
+    ensure_dir(&upper, 0o755)?;
+    // The kernel refuses one that a volatile mount left, lest its data were lost; here the page cache is still there,
+    // and roots do not outlive the machine's restart.
+    fs::remove_dir_all(&work).map_err(|e| e.source).doing(format!("empty the folder `{}`", work.display()))?;
+    ensure_dir(&work, 0o700)?;
+    let mut options = vec![
+        format!("lowerdir={}", overlay.lower.join(":")),
+        format!("upperdir={}", upper.display()),
+        format!("workdir={}", work.display()),
+    ];
+    options.extend(overlay.options.iter().cloned());
+    let options = options.join(",");
+    let what = format!("mount the root's {} layers", overlay.lower.len());
+    if options.len() > MAX_OPTIONS {
+        return Err(StepError::refused(what, &format!("their names have {} bytes, {MAX_OPTIONS} fit", options.len())));
+    }
+    let options = CString::new(options).map_err(|_| io::ErrorKind::InvalidInput).doing(&what)?;
+    mount("overlay", point, "overlay", MountFlags::empty(), options.as_c_str()).doing(what)
+}
+
+/// Makes a file system that is attached nowhere yet.
+fn new(typ: &str, options: &[(String, Option<String>)], attributes: u64) -> io::Result<OwnedFd> {
+    let context = fsopen(typ, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(&context, key.as_str(), value.as_str())?,
+            None => fsconfig_set_flag(&context, key.as_str())?,
+        }
+    }
+    fsconfig_create(&context)?;
+    let attributes = u32::try_from(attributes).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let attributes = MountAttrFlags::from_bits_retain(attributes);
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+fn attach(tree: impl AsFd, point: impl AsFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree, "", point, "", flags)?)
+}
+
+/// Opens `path` below `root` without following any symbolic link. Where `create` says whether a folder or a file is
+/// needed, missing folders and the file are made, and the other kind is an error.
+fn resolve(root: &OwnedFd, path: &Path, create: Option<bool>) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let open = || loop {
+        match openat2(root, path, flags, Mode::empty(), within) {
+            // The kernel could not be sure while something was renamed on the machine.
+            Err(rustix::io::Errno::AGAIN) => {}
+            Err(rustix::io::Errno::LOOP) => {
+                return Err(io::Error::other("a symbolic link of the root is in the way"));
+            }
+            other => return Ok(other?),
+        }
+    };
+    let found = match (open(), create) {
+        (Err(e), Some(is_dir)) if e.kind() == io::ErrorKind::NotFound => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(e) };
+            let parent = resolve(root, parent, Some(true))?;
+            let made = if is_dir {
+                mkdirat(&parent, name, Mode::from_raw_mode(0o755))
+            } else {
+                let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+                openat(&parent, name, new, Mode::from_raw_mode(0o644)).map(drop)
+            };
+            made?;
+            open()?
+        }
+        (found, _) => found?,
+    };
+    match create {
+        Some(true) if file_type(&found)? != FileType::Directory => Err(io::ErrorKind::NotADirectory.into()),
+        Some(false) if file_type(&found)? == FileType::Directory => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Ok(found),
+    }
+}
+
+/// Covers a path of the root, unless it does not exist, by something empty or by itself read-only.
+fn cover(root: &OwnedFd, path: &Path, hide: bool) -> io::Result<()> {
+    let point = match resolve(root, path, None) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        point => point?,
+    };
+    let attributes = PLAIN | libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC;
+    let tree = if !hide {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+        let tree = open_tree(&point, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?;
+        sys::set_mount_attributes(&tree, attributes, true)?;
+        tree
+    } else if file_type(&point)? == FileType::Directory {
+        new("tmpfs", &[], attributes)?
+    } else {
+        node("null", 1, 3)?
+    };
+    attach(tree, point)
+}
+
+/// Fills the root's fresh /dev, which nobody else can see yet.
+fn devices(dev: &OwnedFd) -> Result<(), StepError> {
+    for (name, major, minor) in NODES {
+        let what = format!("bind the host's /dev/{name}");
+        let point = resolve(dev, &Path::new("/").join(name), Some(false)).doing(&what)?;
+        attach(node(name, major, minor).doing(&what)?, point).doing(what)?;
+    }
+    for (name, to) in LINKS {
+        rustix::fs::symlinkat(to, dev, name).doing(format!("link /dev/{name}"))?;
+    }
+    Ok(())
+}
+
+/// Opens a node of the host's /dev as a mount, after a look that it is what its name says.
+fn node(name: &str, major: u32, minor: u32) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let tree = open_tree(CWD, Path::new("/dev").join(name), flags)?;
+    let stat = statat(&tree, "", AtFlags::EMPTY_PATH)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(major, minor) {
+        return Err(io::Error::other(format!("it is not the character device {major}:{minor}")));
+    }
+    sys::set_mount_attributes(&tree, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC, false)?;
+    Ok(tree)
+}
+
+fn ensure_dir(dir: &Path, mode: u32) -> Result<(), StepError> {
+    match mkdirat(CWD, dir, Mode::from_raw_mode(mode)) {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        made => made.doing(format!("create the folder `{}`", dir.display())),
+    }
+}
+
+fn file_type(fd: impl AsFd) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(statat(fd, "", AtFlags::EMPTY_PATH)?.st_mode))
+}

@@ -1,0 +1,284 @@
+//! Reads an OCI runtime spec into a plan: exactly what the processes of the sandbox will do, and nothing left open.
+//!
+//! What the spec asks for and a sandbox cannot do is refused by name, never ignored: first every field is looked up in
+//! the list of those that have an effect here ([`fields`]), then their values are read.
+//!
+//! What the OCI has no field for is said by annotations:
+//!
+//! ```text
+//! bindery.network   none (default; a network namespace of its own) or host
+//! bindery.time      seconds until the payload is stopped
+//! bindery.silence   seconds without output until it is stopped
+//! bindery.disk      bytes that the root's writable folder may hold
+//! ```
+//!
+//! Everything else that matters has no switch: two user namespaces, a pid 1 of ours, seccomp, no new privileges.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use oci_spec::runtime::{
+    Capability, LinuxCapabilities, LinuxNamespaceType, LinuxPersonalityDomain, LinuxResources, PosixRlimitType, Spec,
+};
+
+use crate::sandbox::seccomp::{self, Program};
+pub(super) use mounts::{Kind, Mount, Overlay};
+
+mod fields;
+mod mounts;
+
+/// What to set up and run.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(super) struct Plan {
+    /// The name, below the lease's folder, of the folder to mount the root on.
+    pub(super) root: String,
+    pub(super) readonly: bool,
+    pub(super) overlay: Overlay,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) masked: Vec<PathBuf>,
+    pub(super) readonly_paths: Vec<PathBuf>,
+    pub(super) hostname: Option<String>,
+    /// The host's network instead of one with nothing but `lo`.
+    pub(super) host_network: bool,
+    /// The highest process id, where that is how processes are limited.
+    pub(super) pid_max: Option<u64>,
+    pub(super) limits: Limits,
+    pub(super) process: Process,
+}
+
+/// What the supervisor watches over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Limits {
+    /// Microseconds of processor time in each period of so many microseconds.
+    pub(super) cpu: Option<(u64, u64)>,
+    pub(super) memory: Option<u64>,
+    pub(super) pids: Option<u64>,
+    pub(super) disk: Option<u64>,
+    pub(super) time: Option<Duration>,
+    pub(super) silence: Option<Duration>,
+}
+
+/// What the payload becomes.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(super) struct Process {
+    pub(super) args: Vec<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) cwd: PathBuf,
+    pub(super) terminal: bool,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+    pub(super) umask: u32,
+    /// Numbers of capabilities (linux/capability.h).
+    pub(super) capabilities: Vec<u8>,
+    /// Resource, soft and hard limit.
+    pub(super) rlimits: Vec<(PosixRlimitType, u64, u64)>,
+    pub(super) oom_score_adj: Option<i32>,
+    pub(super) linux32: bool,
+    pub(super) seccomp: Program,
+}
+
+impl Plan {
+    /// Returns the plan for a spec.
+    pub(super) fn read(spec: &Spec) -> Result<Self, Unsupported> {
+        fields::check(spec)?;
+        let process = spec.process().as_ref().ok_or(Unsupported::missing("process"))?;
+        let linux = spec.linux().as_ref().ok_or(Unsupported::missing("linux"))?;
+        let root = spec.root().as_ref().ok_or(Unsupported::missing("root"))?;
+        let name =
+            root.path().to_str().filter(|name| !name.is_empty() && !name.contains('/') && !name.starts_with('.'));
+        let name = name.ok_or_else(|| Unsupported::value("root.path", root.path().display()))?;
+        let (host_network, mut limits) = annotations(spec)?;
+        if let Some(resources) = linux.resources() {
+            resources_into(resources, &mut limits)?;
+        }
+        namespaces(linux.namespaces().iter().flatten().map(|ns| ns.typ()), host_network)?;
+        if process.no_new_privileges() != Some(true) {
+            return Err(Unsupported::missing("process.noNewPrivileges: true"));
+        }
+        let seccomp = linux.seccomp().as_ref().ok_or(Unsupported::missing("linux.seccomp"))?;
+        let capabilities = process.capabilities().as_ref().ok_or(Unsupported::missing("process.capabilities"))?;
+        let (overlay, mounts) = mounts::read(spec.mounts().as_deref().unwrap_or_default())?;
+        let readonly = root.readonly().unwrap_or(false);
+        if overlay.upper.is_none() && !readonly {
+            return Err(Unsupported::missing("mounts.options: upperdir (or root.readonly)"));
+        }
+        let user = process.user();
+        let args = process.args().clone().unwrap_or_default();
+        let texts = args.iter().chain(process.env().iter().flatten());
+        if let Some(text) = texts.into_iter().find(|text| text.contains('\0')) {
+            return Err(Unsupported::value("process.args or process.env", format!("a NUL character in {text:?}")));
+        }
+        if args.first().is_none_or(String::is_empty) {
+            return Err(Unsupported::missing("process.args"));
+        }
+        let env = process.env().iter().flatten().map(|variable| {
+            let split = variable.split_once('=').filter(|(name, _)| !name.is_empty());
+            let (name, value) = split.ok_or_else(|| Unsupported::value("process.env", variable))?;
+            Ok((name.to_string(), value.to_string()))
+        });
+        let linux32 = match linux.personality().as_ref().map(|p| p.domain()) {
+            Some(LinuxPersonalityDomain::PerLinux32) => true,
+            None | Some(LinuxPersonalityDomain::PerLinux) => false,
+        };
+        Ok(Self {
+            root: name.to_string(),
+            readonly,
+            overlay,
+            mounts,
+            masked: paths(linux.masked_paths().as_deref(), "linux.maskedPaths")?,
+            readonly_paths: paths(linux.readonly_paths().as_deref(), "linux.readonlyPaths")?,
+            hostname: spec.hostname().clone(),
+            host_network,
+            pid_max: None,
+            limits,
+            process: Process {
+                env: env.collect::<Result<_, Unsupported>>()?,
+                cwd: absolute(process.cwd().clone(), "process.cwd")?,
+                terminal: process.terminal().unwrap_or(false),
+                uid: user.uid(),
+                gid: user.gid(),
+                groups: user.additional_gids().clone().unwrap_or_default(),
+                umask: user.umask().unwrap_or(0o022) & 0o777,
+                capabilities: numbers(capabilities)?,
+                rlimits: process.rlimits().iter().flatten().map(|r| (r.typ(), r.soft(), r.hard())).collect(),
+                oom_score_adj: process.oom_score_adj(),
+                linux32,
+                seccomp: seccomp::compile(seccomp)?,
+                args,
+            },
+        })
+    }
+}
+
+fn annotations(spec: &Spec) -> Result<(bool, Limits), Unsupported> {
+    let (mut host_network, mut limits) = (false, Limits::default());
+    for (name, value) in spec.annotations().iter().flatten() {
+        let field = || format!("annotations.{name}");
+        let number = || value.parse::<u64>().map_err(|_| Unsupported::value(&field(), value));
+        match name.as_str() {
+            "bindery.network" => {
+                host_network = match value.as_str() {
+                    "none" => false,
+                    "host" => true,
+                    _ => return Err(Unsupported::value(&field(), value)),
+                }
+            }
+            "bindery.time" => limits.time = Some(Duration::from_secs(number()?)),
+            "bindery.silence" => limits.silence = Some(Duration::from_secs(number()?)),
+            "bindery.disk" => limits.disk = Some(number()?),
+            _ => return Err(Unsupported::field(&field())),
+        }
+    }
+    Ok((host_network, limits))
+}
+
+fn resources_into(resources: &LinuxResources, limits: &mut Limits) -> Result<(), Unsupported> {
+    let positive = |field: &str, value: i64| {
+        u64::try_from(value).ok().filter(|n| *n > 0).ok_or_else(|| Unsupported::value(field, value))
+    };
+    if let Some(memory) = resources.memory() {
+        limits.memory = memory.limit().map(|limit| positive("linux.resources.memory.limit", limit)).transpose()?;
+        // The OCI counts memory and swap together: the same number means no swap, which is all there is here.
+        if let Some(swap) = memory.swap().filter(|_| memory.swap() != memory.limit()) {
+            return Err(Unsupported::value("linux.resources.memory.swap", swap));
+        }
+    }
+    if let Some(cpu) = resources.cpu() {
+        limits.cpu = match (cpu.quota(), cpu.period()) {
+            (Some(quota), Some(period)) if period > 0 => Some((positive("linux.resources.cpu.quota", quota)?, period)),
+            (None, None) => None,
+            (_, period) => return Err(Unsupported::value("linux.resources.cpu.period", format!("{period:?}"))),
+        };
+    }
+    if let Some(pids) = resources.pids() {
+        limits.pids = Some(positive("linux.resources.pids.limit", pids.limit())?);
+    }
+    Ok(())
+}
+
+/// Checks that all namespaces are asked for: a sandbox is never less.
+fn namespaces(listed: impl Iterator<Item = LinuxNamespaceType>, host_network: bool) -> Result<(), Unsupported> {
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Time, User, Uts};
+    let listed: BTreeSet<String> = listed.map(|typ| typ.to_string()).collect();
+    if listed.contains(&Time.to_string()) {
+        return Err(Unsupported::value("linux.namespaces", Time));
+    }
+    if host_network && listed.contains(&Network.to_string()) {
+        return Err(Unsupported::value("linux.namespaces", "network, together with `bindery.network=host`"));
+    }
+    let needed = [Mount, Pid, Ipc, Uts, User, Cgroup].into_iter().chain((!host_network).then_some(Network));
+    match needed.map(|typ| typ.to_string()).find(|typ| !listed.contains(typ)) {
+        Some(missing) => Err(Unsupported::missing(&format!("linux.namespaces: {missing}"))),
+        None => Ok(()),
+    }
+}
+
+fn numbers(capabilities: &LinuxCapabilities) -> Result<Vec<u8>, Unsupported> {
+    let set = |set: &Option<std::collections::HashSet<Capability>>| {
+        set.iter().flatten().map(|capability| format!("CAP_{capability}")).collect::<BTreeSet<_>>()
+    };
+    let bounding = set(capabilities.bounding());
+    for (field, same) in [("permitted", capabilities.permitted()), ("effective", capabilities.effective())] {
+        if set(same) != bounding {
+            return Err(Unsupported::value(&format!("process.capabilities.{field}"), "other than the bounding set"));
+        }
+    }
+    for (field, empty) in [("inheritable", capabilities.inheritable()), ("ambient", capabilities.ambient())] {
+        if !set(empty).is_empty() {
+            return Err(Unsupported::field(&format!("process.capabilities.{field}")));
+        }
+    }
+    let number = |name: &String| {
+        let known = name.parse::<caps::Capability>().ok();
+        known.map(|c| c.index()).ok_or_else(|| Unsupported::value("process.capabilities.bounding", name))
+    };
+    bounding.iter().map(number).collect()
+}
+
+fn paths(list: Option<&[String]>, field: &str) -> Result<Vec<PathBuf>, Unsupported> {
+    list.unwrap_or_default().iter().map(|path| absolute(PathBuf::from(path), field)).collect()
+}
+
+/// Lets only absolute paths without `..` pass.
+fn absolute(path: PathBuf, field: &str) -> Result<PathBuf, Unsupported> {
+    match crate::atom::RootPath::try_from(path) {
+        Ok(path) => Ok(path.into()),
+        Err(e) => Err(Unsupported::value(field, e)),
+    }
+}
+
+/// The spec asks for something that a sandbox does not do, or lacks what it insists on.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Unsupported {
+    /// A field.
+    #[error("the sandbox cannot do what the spec's `{0}` asks for")]
+    Field(String),
+    /// A field's value.
+    #[error("the sandbox cannot do what the spec's `{field}` asks for: {value}")]
+    Value {
+        /// The field.
+        field: String,
+        /// Its value.
+        value: String,
+    },
+    /// A field that must be there.
+    #[error("the spec lacks `{0}`, which the sandbox insists on")]
+    Missing(String),
+}
+
+impl Unsupported {
+    pub(super) fn field(field: &str) -> Self {
+        Self::Field(field.to_string())
+    }
+
+    pub(super) fn value(field: &str, value: impl fmt::Display) -> Self {
+        Self::Value { field: field.to_string(), value: value.to_string() }
+    }
+
+    pub(super) fn missing(field: &str) -> Self {
+        Self::Missing(field.to_string())
+    }
+}

@@ -1,0 +1,78 @@
+//! The spec's fields that have an effect here. Any other that is set is refused, also one that a later OCI version adds.
+
+use oci_spec::runtime::Spec;
+use serde_json::Value;
+
+use crate::sandbox::plan::Unsupported;
+
+/// Paths in the spec's JSON; members of lists have their list's path, `*` is any key.
+const KNOWN: &[&str] = &[
+    "annotations.*",
+    "hostname",
+    "linux.maskedPaths",
+    "linux.namespaces.type",
+    "linux.personality.domain",
+    "linux.readonlyPaths",
+    "linux.resources.cpu.period",
+    "linux.resources.cpu.quota",
+    "linux.resources.memory.limit",
+    "linux.resources.memory.swap",
+    "linux.resources.pids.limit",
+    "linux.seccomp.architectures",
+    "linux.seccomp.defaultAction",
+    "linux.seccomp.defaultErrnoRet",
+    "linux.seccomp.syscalls.action",
+    "linux.seccomp.syscalls.args.index",
+    "linux.seccomp.syscalls.args.op",
+    "linux.seccomp.syscalls.args.value",
+    "linux.seccomp.syscalls.args.valueTwo",
+    "linux.seccomp.syscalls.errnoRet",
+    "linux.seccomp.syscalls.names",
+    "mounts.destination",
+    "mounts.options",
+    "mounts.source",
+    "mounts.type",
+    "ociVersion",
+    "process.args",
+    "process.capabilities.ambient",
+    "process.capabilities.bounding",
+    "process.capabilities.effective",
+    "process.capabilities.inheritable",
+    "process.capabilities.permitted",
+    "process.cwd",
+    "process.env",
+    "process.noNewPrivileges",
+    "process.oomScoreAdj",
+    "process.rlimits.hard",
+    "process.rlimits.soft",
+    "process.rlimits.type",
+    "process.terminal",
+    "process.user.additionalGids",
+    "process.user.gid",
+    "process.user.uid",
+    "process.user.umask",
+    "root.path",
+    "root.readonly",
+];
+
+/// Refuses a spec that sets a field which has no effect here.
+pub(super) fn check(spec: &Spec) -> Result<(), Unsupported> {
+    let value = serde_json::to_value(spec).map_err(|e| Unsupported::value("spec", e))?;
+    visit(&value, String::new())
+}
+
+fn visit(value: &Value, path: String) -> Result<(), Unsupported> {
+    match value {
+        Value::Null => Ok(()),
+        Value::Array(items) => items.iter().try_for_each(|item| visit(item, path.clone())),
+        Value::Object(fields) => fields.iter().try_for_each(|(key, value)| {
+            visit(value, if path.is_empty() { key.clone() } else { format!("{path}.{key}") })
+        }),
+        _ if known(&path) => Ok(()),
+        _ => Err(Unsupported::field(&path)),
+    }
+}
+
+fn known(path: &str) -> bool {
+    KNOWN.iter().any(|known| known.strip_suffix('*').map_or(*known == path, |start| path.starts_with(start)))
+}

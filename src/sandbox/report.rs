@@ -1,0 +1,94 @@
+//! What the processes of a sandbox tell each other on their channels.
+
+use std::path::PathBuf;
+
+use crate::sandbox::plan::{Plan, Process};
+
+/// Supervisor to enter, with the payload's standard streams unless it gets a terminal.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Start {
+    /// The supervisor's process id.
+    pub(super) parent: i32,
+    /// Whether root started it, so that binds must be opened before root's power is given up.
+    pub(super) as_root: bool,
+    pub(super) base: PathBuf,
+    /// The lease's folder, relative to `base`.
+    pub(super) folder: PathBuf,
+    pub(super) plan: Plan,
+}
+
+/// Enter to init, with the channel to the supervisor, the payload's streams, and the binds.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct StartInit {
+    pub(super) folder: PathBuf,
+    pub(super) plan: Plan,
+}
+
+/// Init to payload, with its standard streams.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct StartPayload {
+    pub(super) process: Process,
+}
+
+/// Go on: the maps are written.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Mapped;
+
+/// Payload to init, before it becomes the command.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) enum PayloadReport {
+    /// It waits for its maps.
+    Unshared,
+    /// It cannot go on.
+    Failed(Failure),
+}
+
+/// Enter and init to the supervisor.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) enum Report {
+    /// Enter waits for its maps.
+    Unshared,
+    /// Init has this process id on the host.
+    Started(i32),
+    /// The payload's terminal comes along.
+    Terminal,
+    /// The command runs.
+    Running,
+    /// The command has ended.
+    Exited(Status),
+    /// Init ended without a word: this is how.
+    Lost(String),
+    /// A step failed.
+    Failed(Failure),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Status {
+    /// It ended by itself with this exit code.
+    Code(u8),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl Status {
+    /// Returns whether the command succeeded.
+    pub fn success(self) -> bool {
+        self == Self::Code(0)
+    }
+}
+
+/// Why there is no running command.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) enum Failure {
+    /// A step of the set-up failed.
+    Setup(String),
+    /// The kernel refuses user namespaces.
+    Refused(String),
+    /// The command cannot be started; whether it was not found.
+    Command {
+        /// Its name and what the kernel said.
+        message: String,
+        missing: bool,
+    },
+}

@@ -1,0 +1,193 @@
+//! The supervisor: starts enter, hears its reports, relays the streams, and stops the payload when it must.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Stdio as ProcessStdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::process;
+use crate::sandbox::channel::Channel;
+use crate::sandbox::report::{Failure, Mapped, Report, Start, Status};
+use crate::sandbox::stdio::Streams;
+use crate::sandbox::step::{Doing, StepError};
+use crate::sandbox::usage::Meter;
+use crate::sandbox::watchdog::{Stopped, Watchdog};
+use crate::sandbox::{ENTER, IdRange, SandboxError};
+
+/// How soon a cancellation or another size of our terminal is noticed.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The processes of one sandbox, from the outside. Dropping it kills them all and waits for them.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    enter: Child,
+    init: Option<OwnedFd>,
+    channel: Channel,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) status: Option<Status>,
+    pub(super) stopped: Option<Stopped>,
+    /// What became of init, if it ended without the payload's status.
+    pub(super) lost: Option<String>,
+}
+
+/// What the loop looks after.
+#[derive(Debug)]
+pub(super) struct Watch<'a, 's> {
+    pub(super) streams: Streams<'s>,
+    pub(super) watchdog: Watchdog,
+    pub(super) meter: Option<Meter>,
+    pub(super) cancel: &'a AtomicBool,
+    pub(super) ids: &'a IdRange,
+}
+
+impl Sandbox {
+    /// Starts enter, which does nothing before [`Self::start`].
+    pub(super) fn new() -> Result<Self, SandboxError> {
+        let what = "start the sandbox's first process";
+        let (channel, theirs) = Channel::pair().doing(what)?;
+        let mut command = process::this_program();
+        command.env_clear().arg(ENTER).stdin(theirs.into_stdin()).stdout(ProcessStdio::null());
+        let enter = command.spawn().doing(what)?;
+        Ok(Self { enter, init: None, channel })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.enter.id()
+    }
+
+    pub(super) fn start(&mut self, start: &Start, streams: Vec<OwnedFd>) -> Result<(), SandboxError> {
+        let all: Vec<_> = streams.iter().map(AsFd::as_fd).collect();
+        Ok(self.channel.send(start, &all).doing("tell the sandbox what to do")?)
+    }
+
+    /// Looks after the sandbox until all its processes are gone.
+    pub(super) fn supervise(&mut self, mut watch: Watch<'_, '_>) -> Result<End, SandboxError> {
+        let mut end = End { status: None, stopped: None, lost: None };
+        let mut open = true;
+        while open || !watch.streams.drained() {
+            let ready = self.wait(&watch, open)?;
+            let now = Instant::now();
+            if watch.streams.pump(&ready.streams) {
+                watch.watchdog.hear(now);
+            }
+            if ready.channel {
+                open = self.hear(&mut watch, &mut end)?;
+            }
+            let disk = if ready.meter { watch.meter.as_mut().and_then(Meter::read) } else { None };
+            let cancelled = watch.cancel.load(Ordering::Relaxed).then_some(Stopped::Cancelled);
+            let disk = disk.and_then(|(used, free)| watch.watchdog.check_disk(used, free));
+            let stop = cancelled.or(disk).or_else(|| watch.watchdog.check_time(now));
+            if let Some(stop) = stop.filter(|_| end.status.is_none() && end.stopped.is_none()) {
+                end.stopped = Some(stop);
+                self.kill();
+            }
+            // The payload is gone; whoever reads our output need not be waited for any longer.
+            if !open && cancelled.is_some() {
+                break;
+            }
+        }
+        self.enter.wait().doing("wait for the sandbox's first process")?;
+        Ok(end)
+    }
+
+    /// Reads a report. Returns whether more may come.
+    fn hear(&mut self, watch: &mut Watch<'_, '_>, end: &mut End) -> Result<bool, SandboxError> {
+        let (report, descriptors) = match self.channel.receive::<Report>() {
+            Ok(message) => message,
+            // A process that was killed resets the connection if it had not read all.
+            Err(e) if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+                return Ok(false);
+            }
+            Err(e) => return Err(StepError::refused("hear of the sandbox", &e.to_string()).into()),
+        };
+        match report {
+            Report::Unshared => {
+                let pid = i32::try_from(self.enter.id()).ok().and_then(Pid::from_raw);
+                let pid = pid.ok_or_else(|| StepError::refused("map the ids", "the process has no id"))?;
+                watch.ids.write_outer(pid)?;
+                self.channel.send(&Mapped, &[]).doing("tell the sandbox of its maps")?;
+            }
+            Report::Started(pid) => {
+                // Enter has not waited for it yet, so the number is still its.
+                let pid = Pid::from_raw(pid).ok_or_else(|| StepError::refused("watch init", "it has no id"))?;
+                self.init = pidfd_open(pid, PidfdFlags::empty()).ok();
+            }
+            Report::Terminal => {
+                let terminal = descriptors.into_iter().next();
+                let terminal = terminal.ok_or_else(|| StepError::refused("connect the terminal", "none came"))?;
+                watch.streams.connect(terminal).doing("connect the terminal")?;
+            }
+            Report::Running => {}
+            Report::Exited(status) => end.status = Some(status),
+            Report::Lost(how) => end.lost = Some(how),
+            // Killed on our word: what enter or init then say of it is of no use.
+            Report::Failed(_) if end.stopped.is_some() => {}
+            Report::Failed(Failure::Setup(message)) => return Err(SandboxError::Setup(message)),
+            Report::Failed(Failure::Refused(message)) => return Err(SandboxError::Refused(message)),
+            Report::Failed(Failure::Command { message, missing }) => {
+                return Err(SandboxError::Command { message, missing });
+            }
+        }
+        Ok(true)
+    }
+
+    fn wait(&self, watch: &Watch<'_, '_>, open: bool) -> Result<Ready, SandboxError> {
+        let interests: Vec<_> = watch.streams.interests().collect();
+        let meter = watch.meter.as_ref().filter(|_| open).and_then(Meter::interest);
+        let channel = open.then(|| (self.channel.as_fd(), PollFlags::POLLIN));
+        let all: Vec<Option<(BorrowedFd<'_>, PollFlags)>> =
+            interests.into_iter().chain([channel, meter.map(|fd| (fd, PollFlags::POLLIN))]).collect();
+        let mut polled: Vec<_> = all.iter().flatten().map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
+        let sleep = watch.watchdog.sleep(Instant::now(), TICK);
+        let sleep = PollTimeout::try_from(sleep).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut polled, sleep) {
+            Err(nix::errno::Errno::EINTR) => 0,
+            count => count.doing("wait for the sandbox")?,
+        };
+        let mut answers = polled.iter().map(|fd| fd.any().unwrap_or(true));
+        let mut streams: Vec<_> = all.iter().map(|i| i.is_some() && answers.next().unwrap_or(false)).collect();
+        let meter = streams.pop().unwrap_or(false);
+        let channel = streams.pop().unwrap_or(false);
+        Ok(Ready { streams, channel, meter })
+    }
+
+    /// Kills everything: with init, the kernel kills its whole process namespace, and enter ends when that is done.
+    fn kill(&mut self) {
+        let killed = self.init.as_ref().is_some_and(|init| pidfd_send_signal(init, Signal::KILL).is_ok());
+        if !killed {
+            // Not started yet, or already gone. Init dies with enter.
+            let _ = self.enter.kill();
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.enter.wait();
+    }
+}
+
+#[derive(Debug)]
+struct Ready {
+    streams: Vec<bool>,
+    channel: bool,
+    meter: bool,
+}
+
+/// Returns when a process started, in clock ticks since boot (`/proc/PID/stat`, field 22): with the id it names the
+/// process for good.
+pub(super) fn start_time(pid: u32) -> Option<u64> {
+    let stat = crate::fs::read_to_string(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
+    // The second field is the program's name and may hold anything.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}

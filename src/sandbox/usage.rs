@@ -1,0 +1,178 @@
+//! Measures what a sandbox's writable folder holds, while it grows.
+//!
+//! The files belong to the id range, so a process inside it (`__usage`) looks and prints one number a round; the
+//! supervisor's [`Meter`] reads them. The tree is hostile and changes under the look: no link is followed, what vanishes
+//! is skipped, and one that is too deep to be walked counts as too big.
+
+use std::collections::HashSet;
+use std::ffi::{CString, OsString};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat, statvfs};
+
+use crate::sandbox::IdRange;
+use crate::sandbox::range;
+use crate::sandbox::step::{Doing, StepError};
+
+/// The hidden sub-command.
+pub(super) const USAGE: &str = "__usage";
+/// The shortest pause between two looks. A look that takes long is repeated less often.
+const PAUSE: Duration = Duration::from_secs(2);
+const PAUSES_PER_LOOK: u32 = 20;
+/// How many folders may be open in one another: each costs a descriptor.
+const MAX_DEPTH: usize = 900;
+
+/// The supervisor's side.
+#[derive(Debug)]
+pub(super) struct Meter {
+    process: Child,
+    folder: PathBuf,
+    line: Vec<u8>,
+}
+
+impl Meter {
+    /// Starts to measure `folder`, which is relative to `base`.
+    pub(super) fn start(ids: &IdRange, base: &Path, folder: &Path) -> Result<Self, StepError> {
+        let mut command = range::hidden(USAGE, ids, base);
+        let process = command.arg(folder).stdout(Stdio::piped()).spawn().doing("start to measure the root")?;
+        Ok(Self { process, folder: base.join(folder), line: Vec::new() })
+    }
+
+    /// Returns what to wait for.
+    pub(super) fn interest(&self) -> Option<BorrowedFd<'_>> {
+        self.process.stdout.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Returns the last measured number of bytes in the folder, and what is free on its file system.
+    pub(super) fn read(&mut self) -> Option<(u64, u64)> {
+        let mut bytes = [0; 256];
+        match rustix::io::read(self.process.stdout.as_ref()?, &mut bytes) {
+            Ok(length @ 1..) => self.line.extend_from_slice(bytes.get(..length)?),
+            Err(rustix::io::Errno::INTR) => return None,
+            // It has died: what it measures is out of sight, which is as bad as too big.
+            _ => {
+                self.process.stdout = None;
+                return Some((u64::MAX, 0));
+            }
+        }
+        let end = self.line.iter().rposition(|byte| *byte == b'\n')?;
+        let rest = self.line.split_off(end + 1);
+        let lines = std::mem::replace(&mut self.line, rest);
+        let used = std::str::from_utf8(&lines).ok()?.lines().last()?.parse().ok()?;
+        Some((used, free(&self.folder)))
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        // It has nothing to clean up.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Returns the free bytes of a folder's file system; a folder that does not exist yet is judged by those above it.
+pub(super) fn free(folder: &Path) -> u64 {
+    let found = folder.ancestors().find_map(|dir| statvfs(dir).ok());
+    found.map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
+}
+
+/// Measures for ever, when the program's arguments ask for it.
+pub(super) fn main(args: &[OsString]) -> Option<()> {
+    let folder = match range::enter_hidden(USAGE, args)? {
+        Ok([folder]) => PathBuf::from(folder),
+        // The supervisor sees the pipe close.
+        _ => return Some(()),
+    };
+    loop {
+        let started = Instant::now();
+        let used = measure(&folder).unwrap_or(u64::MAX);
+        if writeln!(io::stdout(), "{used}").and_then(|()| io::stdout().flush()).is_err() {
+            return Some(());
+        }
+        std::thread::sleep(PAUSE.max(started.elapsed() * PAUSES_PER_LOOK));
+    }
+}
+
+/// Returns the bytes that the files and folders below `top` take on disk; nothing where it is too deep.
+fn measure(top: &Path) -> Option<u64> {
+    let mut used = 0_u64;
+    let mut linked = HashSet::new();
+    let mut open = Vec::new();
+    match open_dir(CWD, top) {
+        Ok(dir) => open.push(dir),
+        // Not made yet.
+        Err(rustix::io::Errno::NOENT) => return Some(0),
+        Err(_) => return None,
+    }
+    loop {
+        let depth = open.len();
+        let Some(dir) = open.last_mut() else { break };
+        let Some(entry) = dir.next() else {
+            open.pop();
+            continue;
+        };
+        let Ok(entry) = entry else { continue };
+        let name: CString = entry.file_name().to_owned();
+        if name.as_bytes() == b"." || name.as_bytes() == b".." {
+            continue;
+        }
+        let Ok(stat) = statat(dir.fd().ok()?, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_dir || stat.st_nlink < 2 || linked.insert(stat.st_ino) {
+            used = used.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
+        }
+        if is_dir {
+            if depth >= MAX_DEPTH {
+                return None;
+            }
+            match open_dir(dir.fd().ok()?, &name) {
+                Ok(below) => open.push(below),
+                Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => return None,
+                Err(_) => {}
+            }
+        }
+    }
+    Some(used)
+}
+
+fn open_dir(at: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<Dir> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Dir::new(openat(at, name, flags, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs;
+
+    #[test]
+    fn files_count_once_and_links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().join("top");
+        assert_eq!(measure(&top), Some(0));
+        fs::create_dir_all(&top.join("a/b")).unwrap();
+        let empty = measure(&top).unwrap();
+        fs::write(&dir.path().join("outside"), vec![1; 1 << 20]).unwrap();
+        fs::symlink(dir.path(), &top.join("link")).unwrap();
+        fs::write(&top.join("a/b/file"), vec![1; 1 << 20]).unwrap();
+        fs::hard_link(&top.join("a/b/file"), &top.join("again")).unwrap();
+        let used = measure(&top).unwrap() - empty;
+        assert!((1 << 20..3 << 19).contains(&used), "{used}");
+    }
+
+    #[test]
+    fn a_tree_that_is_too_deep_has_no_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut fd = openat(CWD, dir.path(), OFlags::PATH, Mode::empty()).unwrap();
+        for _ in 0..=MAX_DEPTH {
+            rustix::fs::mkdirat(&fd, "d", Mode::RWXU).unwrap();
+            fd = openat(&fd, "d", OFlags::PATH, Mode::empty()).unwrap();
+        }
+        assert_eq!(measure(dir.path()), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! When a payload is stopped: too long, too quiet, too big, or called off. Pure: time and sizes are given to it.
+
+use std::time::{Duration, Instant};
+
+use crate::sandbox::plan::Limits;
+
+/// How much of the host's file system must stay free while a sandbox with a disk limit runs.
+pub(super) const RESERVE: u64 = 64 << 20;
+
+/// Why a payload was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stopped {
+    /// It ran longer than it may.
+    Time,
+    /// It printed nothing for longer than it may.
+    Silence,
+    /// It wrote more than it may, or the host's file system is nearly full.
+    Disk,
+    /// It used more memory than it may: the kernel killed some of it.
+    Memory,
+    /// The caller called it off.
+    Cancelled,
+}
+
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    limits: Limits,
+    started: Instant,
+    heard: Instant,
+}
+
+impl Watchdog {
+    pub(super) fn new(limits: Limits, now: Instant) -> Self {
+        Self { limits, started: now, heard: now }
+    }
+
+    /// Notes that the payload printed something.
+    pub(super) fn hear(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    /// Returns whether a limit on time is exceeded.
+    pub(super) fn check_time(&self, now: Instant) -> Option<Stopped> {
+        let over = |limit: Option<Duration>, since| limit.is_some_and(|limit| now.duration_since(since) >= limit);
+        if over(self.limits.time, self.started) {
+            Some(Stopped::Time)
+        } else if over(self.limits.silence, self.heard) {
+            Some(Stopped::Silence)
+        } else {
+            None
+        }
+    }
+
+    /// Returns whether the writable folder, or the file system it is on, has too many bytes.
+    pub(super) fn check_disk(&self, used: u64, free: u64) -> Option<Stopped> {
+        self.limits.disk.is_some_and(|limit| used > limit || free < RESERVE).then_some(Stopped::Disk)
+    }
+
+    /// Returns how long nothing needs to be checked, at most `longest`.
+    pub(super) fn sleep(&self, now: Instant, longest: Duration) -> Duration {
+        let left = |limit: Option<Duration>, since| limit.map(|limit| limit.saturating_sub(now.duration_since(since)));
+        [left(self.limits.time, self.started), left(self.limits.silence, self.heard)]
+            .into_iter()
+            .flatten()
+            .fold(longest, Duration::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn watchdog(now: Instant) -> Watchdog {
+        let limits =
+            Limits { time: Some(10 * SECOND), silence: Some(3 * SECOND), disk: Some(100), ..Limits::default() };
+        Watchdog::new(limits, now)
+    }
+
+    #[test]
+    fn output_puts_silence_off_but_not_the_end() {
+        let start = Instant::now();
+        let mut dog = watchdog(start);
+        assert_eq!(dog.check_time(start + 2 * SECOND), None);
+        assert_eq!(dog.check_time(start + 3 * SECOND), Some(Stopped::Silence));
+        dog.hear(start + 8 * SECOND);
+        assert_eq!(dog.check_time(start + 9 * SECOND), None);
+        assert_eq!(dog.check_time(start + 10 * SECOND), Some(Stopped::Time));
+    }
+
+    #[test]
+    fn it_wakes_for_what_comes_first() {
+        let start = Instant::now();
+        let mut dog = watchdog(start);
+        assert_eq!(dog.sleep(start, 9 * SECOND), 3 * SECOND);
+        dog.hear(start + 9 * SECOND);
+        assert_eq!(dog.sleep(start + 9 * SECOND, 9 * SECOND), SECOND);
+        assert_eq!(dog.sleep(start + 60 * SECOND, SECOND), Duration::ZERO);
+        assert_eq!(Watchdog::new(Limits::default(), start).sleep(start + 99 * SECOND, SECOND), SECOND);
+    }
+
+    #[test]
+    fn disk_counts_what_is_written_and_what_is_left() {
+        let dog = watchdog(Instant::now());
+        assert_eq!(dog.check_disk(100, RESERVE), None);
+        assert_eq!(dog.check_disk(101, RESERVE), Some(Stopped::Disk));
+        assert_eq!(dog.check_disk(0, RESERVE - 1), Some(Stopped::Disk));
+        assert_eq!(Watchdog::new(Limits::default(), Instant::now()).check_disk(u64::MAX, 0), None);
+    }
+}

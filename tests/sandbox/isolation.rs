@@ -1,0 +1,239 @@
+//! What a payload sees and can do.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
+use bindery::root::Tmpfs;
+use bindery::sandbox::Status;
+
+use crate::host::{Host, is_root};
+
+/// Returns what a script prints, which must succeed.
+fn prints(host: &Host, script: &str) -> String {
+    let ran = host.sh(script).unwrap();
+    assert_eq!((ran.err.as_str(), ran.exit.status), ("", Status::Code(0)), "{script}: {}", ran.out);
+    ran.out
+}
+
+/// Asserts that none of these commands succeeds.
+fn fail(host: &Host, commands: &[&str]) {
+    let script = commands.iter().map(|c| format!("if ({c}) >/dev/null 2>&1; then echo '{c}'; fi\n"));
+    assert_eq!(prints(host, &script.collect::<String>()), "");
+}
+
+#[test]
+fn its_status_shows_the_ids_capabilities_and_filter() {
+    let text = prints(&Host::new(), "cat /proc/self/status; cat /proc/self/uid_map /proc/self/gid_map");
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_string();
+    assert_eq!(field("CapInh:"), "0000000000000000");
+    // CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT SETFCAP
+    for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+        assert_eq!(field(set), "00000000800405fb");
+    }
+    assert_eq!(field("CapAmb:"), "0000000000000000");
+    assert_eq!((field("NoNewPrivs:"), field("Seccomp:"), field("Umask:")), ("1".into(), "2".into(), "0022".into()));
+    assert_eq!((field("Uid:"), field("Groups:")), ("0\t0\t0\t0".into(), String::new()));
+    assert_eq!((field("SigIgn:"), field("SigBlk:")), ("0".repeat(16), "0".repeat(16)));
+    let maps: Vec<_> = text.lines().rev().take(2).map(|l| l.split_whitespace().collect::<Vec<_>>()).collect();
+    assert_eq!(maps, [["0", "0", "65535"], ["0", "0", "65535"]]);
+}
+
+#[test]
+fn environment_and_working_folder_are_the_specs_alone() {
+    assert_eq!(prints(&Host::new(), "tr '\\0' '\\n' </proc/self/environ; pwd"), "HOME=/root\nPATH=/bin\n/tmp\n");
+}
+
+#[test]
+fn dev_holds_the_harmless_nodes_and_nothing_else() {
+    let host = Host::new();
+    assert_eq!(
+        prints(&host, "cd /dev; for f in *; do echo $f; done"),
+        "fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n"
+    );
+    prints(&host, "echo x >/dev/null; head -c 4 /dev/urandom >/dev/shm/f; head -c 1 /dev/zero | cmp - /dev/zero -n 1");
+    prints(&host, "exec 3<>/dev/ptmx; ls /dev/pts | grep -q 0; cat /dev/fd/0");
+    fail(&host, &["mknod /tmp/n c 1 3", "mknod /dev/n b 8 0", "echo >/dev/full"]);
+}
+
+#[test]
+fn parts_of_proc_are_hidden_or_read_only() {
+    let host = Host::new();
+    assert_eq!(
+        prints(
+            &host,
+            "cat /proc/kcore /proc/keys /proc/timer_list /proc/interrupts 2>/dev/null; ls /proc/acpi /proc/scsi 2>/dev/null | grep -v : || :"
+        ),
+        ""
+    );
+    let writes = [
+        "sys/kernel/hostname",
+        "sys/vm/drop_caches",
+        "sys/user/max_user_namespaces",
+        "sysrq-trigger",
+        "irq/default_smp_affinity",
+    ];
+    let writes = writes.map(|file| format!("echo 1 >/proc/{file}"));
+    fail(&host, &writes.iter().map(String::as_str).collect::<Vec<_>>());
+    fail(&host, &["cat /proc/1/environ", "readlink /proc/1/fd/0", "readlink /proc/1/exe", "cat /proc/1/maps", "dmesg"]);
+    assert_eq!(prints(&host, "hostname; cat /proc/sys/user/max_user_namespaces >/dev/null"), "bindery\n");
+    // Nobody but init, the shell and what it runs.
+    assert_eq!(prints(&host, "ls /proc | grep -c '^[0-9]'"), "4\n");
+}
+
+#[test]
+fn there_is_no_network_but_a_loopback_that_is_up() {
+    let host = Host::new();
+    let text = prints(
+        &host,
+        "ip -o link | cut -d' ' -f2,3; (echo hello | nc -l -p 5000 127.0.0.1 & sleep 1; nc 127.0.0.1 5000)",
+    );
+    assert!(text.starts_with("lo: <LOOPBACK,UP,LOWER_UP>\n") && text.lines().count() == 2, "{text}");
+    assert!(text.ends_with("hello\n"), "{text}");
+    fail(&host, &["ip link set lo down", "ip addr add 10.0.0.1/8 dev lo"]);
+}
+
+#[test]
+fn abstract_sockets_of_the_host_are_out_of_reach() {
+    let mut host = Host::new();
+    let name = format!("bindery-test-{}", std::process::id());
+    let _listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let file = host.dir.path().join("name");
+    bindery::fs::write(&file, &name).unwrap();
+    host.bind(&file, "/socket-name", false);
+    let out = host.inside("inside::connect_to_the_hosts_abstract_socket");
+    assert!(out.contains("connection refused\nend\n"), "{out}");
+}
+
+#[test]
+fn dangerous_system_calls_are_refused_and_unknown_ones_do_not_exist() {
+    let out = Host::new().inside("inside::system_calls");
+    let lines =
+        out.lines().filter_map(|line| line.split_once(' ').and_then(|(n, v)| Some((n, v.parse::<i64>().ok()?))));
+    let mut count = 0;
+    for (name, result) in lines {
+        let expected = match name {
+            "unshare-files" | "personality-ask" | "personality-32" | "unix" | "inet" | "inet6" | "route" => 0,
+            "clone3" | "unknown" | "x32" => -38,
+            "vsock" | "alg" | "packet" | "audit" | "uevent" => -97,
+            _ => -1,
+        };
+        assert_eq!(result, expected, "{name}");
+        count += 1;
+    }
+    assert!(count == 54 && out.contains("\nend\n"), "{count}: {out}");
+}
+
+#[test]
+fn calls_of_i386_have_the_same_rules() {
+    let out = Host::new().inside("inside::system_calls_of_i386");
+    let expected = "i386 getpid 0\ni386 mount -1\ni386 unshare -1\ni386 clone -1\ni386 clone3 -38\ni386 keyctl -1\n\
+        i386 socketcall -97\ni386 vsock -97\ni386 ioctl-sti -1\ni386 unknown -38\nend\n";
+    assert!(out.contains(expected), "{out}");
+}
+
+#[test]
+fn without_its_filter_the_payload_still_owns_nothing() {
+    let mut host = Host::new();
+    host.edit = |spec| {
+        spec["linux"]["seccomp"] = serde_json::json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []
+        });
+    };
+    let out = host.inside("inside::without_a_filter");
+    // ENOSPC: no more user namespaces; EPERM for the rest.
+    let expected = "clone-user -28\nprlimit-init -1\nunshare-mount -1\nmount -1\numount -1\nsethostname -1\ninit-namespace -1\n\
+        init-memory -1\ninit-program -1\nend\n";
+    assert!(out.contains(expected), "{out}");
+}
+
+#[test]
+fn files_can_be_given_away_and_have_any_mode() {
+    let script = "umask; touch f g; chown 250:1000 f; chmod 4755 f; mkdir d; chgrp 65534 d; chmod 2775 d; mkfifo p; \
+        ln f h; ln -s f l; chmod 1777 d; mv g d/g; stat -c '%n %u %g %a %h' f d p; setpriv --nnp true || true; \
+        chroot / true; dd if=/dev/null of=sparse bs=1 seek=1099511627776 2>/dev/null; stat -c %s sparse";
+    let text = prints(&Host::new(), script);
+    assert_eq!(text, "0022\nf 250 1000 4755 2\nd 0 65534 1777 2\np 0 0 644 1\n1099511627776\n");
+    fail(&Host::new(), &["touch f; chown 65535 f"]);
+}
+
+#[test]
+fn a_read_only_bind_cannot_be_written_by_any_name() {
+    let mut host = Host::new();
+    let folder = host.folder("source/below");
+    bindery::fs::write(&folder.join("file"), "old").unwrap();
+    // The owner in the id range, so that only the mount stands in the way.
+    bindery::sandbox::range::give(&host.ids, &folder).unwrap();
+    bindery::sandbox::range::give(&host.ids, &folder.join("file")).unwrap();
+    let source = host.dir.path().join("source");
+    host.bind(&source, "/mnt/source", false);
+    let writes = [
+        "echo new >/mnt/source/below/file",
+        "touch /mnt/source/below/new",
+        "rm /mnt/source/below/file",
+        "mv /mnt/source/below/file /mnt/source/below/other",
+        "ln /mnt/source/below/file /tmp/file",
+        "chmod 777 /mnt/source/below/file",
+        "mount -o remount,rw /mnt/source",
+        "exec 3</mnt/source/below/file; echo new >/proc/self/fd/3",
+    ];
+    fail(&host, &writes);
+    assert_eq!(bindery::fs::read_to_string(&folder.join("file")).unwrap(), "old");
+}
+
+#[test]
+fn a_writable_bind_and_a_tmpfs_can_be_written() {
+    let mut host = Host::new();
+    let folder = host.folder("out");
+    bindery::sandbox::range::give(&host.ids, &folder).unwrap();
+    host.bind(&folder, "/out", true);
+    host.tmpfs.push(Tmpfs { to: "/fast".parse().unwrap(), size: 1 << 20, mode: 0o1777 });
+    assert_eq!(
+        prints(&host, "echo hi >/out/f; touch /fast/f; df /fast | tail -1 | tr -s ' ' | cut -d' ' -f2"),
+        "1024\n"
+    );
+    assert_eq!(bindery::fs::read_to_string(&folder.join("f")).unwrap(), "hi\n");
+}
+
+#[test]
+fn a_root_without_a_writable_folder_is_read_only_and_still_gets_its_mount_points() {
+    let mut host = Host::new();
+    host.readonly = true;
+    let folder = host.folder("out");
+    host.bind(&folder, "/some/where/new", false);
+    prints(&host, "test -d /some/where/new; touch /dev/shm/f");
+    fail(&host, &["touch /tmp/f", "mkdir /new", "rm /bin/sh"]);
+}
+
+#[test]
+fn what_is_written_in_the_root_is_in_its_writable_folder_alone() {
+    let host = Host::new();
+    let mut lease = bindery::state::Lease::take(&host.state, "test").unwrap();
+    let mut nothing = |_, _: &[u8]| {};
+    let capture = bindery::sandbox::Stdio::Capture(&mut nothing);
+    // Twice: a root is used by several commands in turn.
+    host.run(&mut lease, &["touch", "/new"], capture).unwrap();
+    let mut out = Vec::new();
+    let mut collect = |_, bytes: &[u8]| out.extend_from_slice(bytes);
+    let exit = host.run(&mut lease, &["ls", "/new"], bindery::sandbox::Stdio::Capture(&mut collect)).unwrap();
+    assert_eq!((exit.status, out.as_slice()), (Status::Code(0), &b"/new\n"[..]));
+    let new = bindery::fs::metadata(&lease.root().join("upper/new")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&new), host.ids.uid());
+    assert!(!host.base().join("new").exists());
+}
+
+#[test]
+fn descriptors_of_ours_are_not_passed_on() {
+    let host = Host::new();
+    let secret = bindery::fs::open(&host.state.state().join("state.json")).unwrap();
+    nix::fcntl::fcntl(&secret, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    assert_eq!(prints(&host, "ls /proc/$$/fd; true"), "0\n1\n2\n");
+}
+
+#[test]
+fn what_was_achieved_is_told() {
+    let achieved = Host::new().sh("true").unwrap().exit.achieved;
+    assert_eq!(achieved.namespaces, ["cgroup", "ipc", "mnt", "net", "pid", "user", "user", "uts"]);
+    assert_eq!((achieved.capabilities.len(), achieved.network.as_str()), (11, "none"));
+    assert_eq!(achieved.ids.is_roots(), is_root());
+    assert!(achieved.seccomp_instructions > 100 && achieved.limits.is_empty());
+}

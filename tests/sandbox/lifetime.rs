@@ -1,0 +1,137 @@
+//! How sandboxes end, and what is left of them.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bindery::sandbox::{self, Request, SandboxError, Status, Stdio, Stopped};
+use bindery::state::{Lease, State, stale_leases};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::host::{Host, own_program, processes_with, variable, wait_until};
+
+/// Returns the argument of a `sleep` that no other process has.
+fn marker(test: u32) -> String {
+    format!("86{test}.{}", std::process::id())
+}
+
+fn parent_of(pid: i32) -> i32 {
+    let status = bindery::fs::read_to_string(Path::new(&format!("/proc/{pid}/status"))).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_signal_that_ends_it_is_told() {
+    let host = Host::new();
+    assert_eq!(host.sh("kill -TERM $$").unwrap().exit.status, Status::Signal(15));
+    assert_eq!(host.sh("kill -KILL $$").unwrap().exit.status, Status::Signal(9));
+    assert_eq!(host.sh("exit 255").unwrap().exit.status, Status::Code(255));
+}
+
+#[test]
+fn orphans_and_daemons_end_with_it() {
+    let host = Host::new();
+    let marker = marker(1);
+    let ran = host.sh(&format!("(sleep {marker} &); setsid sleep {marker} & trap '' HUP; sleep 0.2; exit 3")).unwrap();
+    assert_eq!(ran.exit.status, Status::Code(3));
+    assert_eq!(processes_with(&marker), [] as [i32; 0]);
+}
+
+#[test]
+fn init_reaps_what_its_parents_left() {
+    let script =
+        "for i in 1 2 3 4 5; do (sleep 0 &); done; sleep 1; grep -l 'State:.Z' /proc/[0-9]*/status || echo none";
+    assert_eq!(Host::new().sh(script).unwrap().out, "none\n");
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_told_from_one_that_fails() {
+    let error = Host::new().command(&["no-such-program"]).unwrap_err();
+    assert!(matches!(error, SandboxError::Command { missing: true, .. }), "{error:?}");
+    assert!(error.to_string().starts_with("cannot start `no-such-program` in the root: No such file"), "{error}");
+    let error = Host::new().command(&["/etc"]).unwrap_err();
+    assert!(matches!(error, SandboxError::Command { missing: false, .. }), "{error:?}");
+}
+
+#[test]
+fn a_payload_that_is_called_off_is_gone_whatever_it_ignores() {
+    let host = Host::new();
+    let marker = marker(2);
+    let mut lease = Lease::take(&host.state, "test").unwrap();
+    let script = format!("trap '' TERM INT HUP; sleep {marker} & echo ready; kill -STOP $$");
+    let spec = host.spec(&lease, &["sh", "-c", &script], false);
+    let cancel = AtomicBool::new(false);
+    let mut call_off = |_, _: &[u8]| cancel.store(true, Ordering::Relaxed);
+    let exit = sandbox::run(Request {
+        spec: &spec,
+        ids: &host.ids,
+        base: host.state.state(),
+        lease: &mut lease,
+        stdio: Stdio::Capture(&mut call_off),
+        cancel: &cancel,
+    });
+    let exit = exit.unwrap();
+    assert_eq!((exit.status, exit.stopped), (Status::Signal(9), Some(Stopped::Cancelled)));
+    assert_eq!(processes_with(&marker), [] as [i32; 0]);
+}
+
+#[test]
+fn killing_init_is_an_error_and_ends_everything() {
+    let host = Host::new();
+    let marker = marker(3);
+    let script = format!("sleep {marker} & echo ready; wait");
+    let mut lease = Lease::take(&host.state, "test").unwrap();
+    let mut kill_init = |_, _: &[u8]| {
+        let mut sleep = Vec::new();
+        // The shell's own command line has it, too.
+        wait_until("the sleep runs", || {
+            sleep = processes_with(&marker);
+            sleep.len() == 2
+        });
+        let init = parent_of(*sleep.iter().min().unwrap());
+        kill(Pid::from_raw(init), Signal::SIGKILL).unwrap();
+    };
+    let error = host.run(&mut lease, &["sh", "-c", &script], Stdio::Capture(&mut kill_init)).unwrap_err();
+    assert!(matches!(error, SandboxError::Lost(_)), "{error}");
+    assert!(error.to_string().contains("signal: 9"), "{error}");
+    assert_eq!(processes_with(&marker), [] as [i32; 0]);
+}
+
+#[test]
+fn killing_the_supervisor_ends_everything_and_the_rest_is_reaped() {
+    let marker = marker(4);
+    let host = Host::new();
+    let mut command = bindery::process::command(own_program());
+    command.args(["--ignored", "--exact", "lifetime::supervisor_to_be_killed"]);
+    command.env("BINDERY_TEST_PLACE", host.dir.path()).env("BINDERY_TEST_MARKER", &marker);
+    let mut supervisor = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    wait_until("the payload runs", || processes_with(&format!("sleep\0{marker}")).len() == 1);
+    supervisor.kill().unwrap();
+    supervisor.wait().unwrap();
+    wait_until("nothing runs", || processes_with(&marker).is_empty());
+    let stale = stale_leases(&host.state).unwrap();
+    assert_eq!(stale.len(), 1);
+    for lease in stale {
+        assert_eq!(lease.record.processes.len(), 1);
+        sandbox::reap(&lease.record).unwrap();
+        assert!(lease.record.cgroups.iter().all(|group| !group.exists()), "{:?}", lease.record);
+        lease.forget().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "is killed by another test"]
+fn supervisor_to_be_killed() {
+    let mut host = Host::new();
+    let (dir, marker) = (variable("BINDERY_TEST_PLACE").unwrap(), variable("BINDERY_TEST_MARKER").unwrap());
+    host.state = State::below(Path::new(&dir));
+    host.sh(&format!("trap '' TERM; sleep {marker} & while :; do wait; done")).unwrap();
+}
+
+#[test]
+fn a_finished_sandbox_leaves_no_control_group() {
+    let host = Host::new();
+    let mut lease = Lease::take(&host.state, "test").unwrap();
+    host.run(&mut lease, &["true"], Stdio::Capture(&mut |_, _| {})).unwrap();
+    assert!(lease.record().cgroups.iter().all(|group| !group.exists()), "{:?}", lease.record());
+}
