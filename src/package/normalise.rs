@@ -116,7 +116,7 @@ impl<'a> Input<'a> {
         let source_date = self.options.source_date;
         let metadata = metadata::read(self.container.unpack(METADATA, &mut self.file, metadata::LIMIT)?, None)?;
         let metadata = metadata::canonical(metadata)?;
-        let mut listing = Listing::new(source_date, &metadata);
+        let mut listing = Listing::new(source_date, &metadata).map_err(MetadataError::from)?;
         let image = self.container.unpack(IMAGE, &mut self.file, contents::LIMIT)?;
         let summary = contents::walk(image, source_date, false, &mut listing, &mut |_, _| Ok(()))?;
         // Portage gives the metadata's outer header ustar form always, the image's that of the image itself.
@@ -144,7 +144,7 @@ impl<'a> Input<'a> {
             stream.write_all(&tar).and_then(|()| stream.finish().map(drop)).map_err(ArchiveError::Io)?;
             Ok(())
         })?;
-        let mut listing = Listing::new(source_date, metadata);
+        let mut listing = Listing::new(source_date, metadata).map_err(MetadataError::from)?;
         let image = self.container.unpack(IMAGE, &mut self.file, contents::LIMIT)?;
         build.member::<NormaliseError>(IMAGE, |to| {
             let stream = Compressed::new(to, summary.length).map_err(ArchiveError::Io)?;
@@ -188,7 +188,25 @@ pub fn parse_result(json: &[u8], options: &NormaliseOptions) -> Result<Normalise
         && facts.build_id == build_id
         && result.is_new == known.is_none()
         && Some(facts.build_time) == build_time(options.source_date, build_id);
-    if consistent { Ok(result) } else { Err(NormaliseError::Result("it is not about what was asked".to_string())) }
+    if !consistent {
+        return Err(NormaliseError::Result("it is not about what was asked".to_string()));
+    }
+    // Facts become lines of an index, where a newline could begin another field, and are shown on terminals.
+    let value = serde_json::to_value(&result).map_err(|e| NormaliseError::Result(e.to_string()))?;
+    if !plain(&value) {
+        return Err(NormaliseError::Result("it holds control characters".to_string()));
+    }
+    Ok(result)
+}
+
+/// Returns whether no text in a JSON value holds control characters.
+fn plain(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => !text.contains(char::is_control),
+        serde_json::Value::Array(values) => values.iter().all(plain),
+        serde_json::Value::Object(values) => values.values().all(plain),
+        _ => true,
+    }
 }
 
 /// Returns an error that names the file it is about, for people who read it outside.

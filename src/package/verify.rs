@@ -95,7 +95,7 @@ fn content(file: &mut (impl Read + Seek), container: &Container, build_time: u64
     let source_date = u64::from(build_id.0).checked_sub(1).and_then(|more| build_time.checked_sub(more));
     let source_date = source_date.ok_or(VerifyError::Name)?;
     let metadata = metadata::read(container.unpack(METADATA, file, metadata::LIMIT)?, Some(source_date))?;
-    let mut listing = Listing::new(source_date, &metadata);
+    let mut listing = Listing::new(source_date, &metadata).map_err(MetadataError::from)?;
     let image = container.unpack(IMAGE, file, contents::LIMIT)?;
     let summary = contents::walk(image, source_date, true, &mut listing, &mut |_, _| Ok(()))?;
     let facts = Facts::new(&metadata, &summary, listing.finish())?;
