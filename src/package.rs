@@ -16,7 +16,8 @@
 //! * The source date is `SOURCE_DATE_EPOCH` of the environment, else the profile's `source-date-epoch`, else
 //!   [`DEFAULT_SOURCE_DATE`]. It must lie in the past, and putting it back makes later builds look older than earlier
 //!   ones. Later times in the image become this one; all times in the metadata are this one.
-//! * All times in the outer layer are `BUILD_TIME`. Signatures have that time, or that of the key's making if it is later.
+//! * All times in the outer layer are `BUILD_TIME`. Signatures have that time, or that of the key's making if it is
+//!   later.
 //!
 //! So every byte follows from the inputs, the numbers given before, and the key: two builders that agree on these write
 //! the same file.
@@ -24,8 +25,8 @@
 //! # Trust
 //!
 //! A build writes whatever it likes. [`normalise`](normalise::normalise) is the only code that reads it, in a sandbox
-//! with neither network nor keys. The host takes its answer as hostile, too ([`parse_result`]). [`sign`](sign::sign) sees
-//! the result as opaque bytes in a frame whose every byte is known. Nothing signs that frame, so
+//! with neither network nor keys. The host takes its answer as hostile, too ([`parse_result`]). [`sign`](sign::sign)
+//! sees the result as opaque bytes in a frame whose every byte is known. Nothing signs that frame, so
 //! [`verify`](verify::verify) accepts just one.
 
 pub mod archive;

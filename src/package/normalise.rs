@@ -55,8 +55,8 @@ pub struct Normalised {
     pub is_new: bool,
 }
 
-/// Returns the `BUILD_TIME` of a package: the source date, and one second more for each earlier build of the version, so
-/// that clients, which compare times and not numbers, take the latest.
+/// Returns the `BUILD_TIME` of a package: the source date, and one second more for each earlier build of the version,
+/// so that clients, which compare times and not numbers, take the latest.
 pub fn build_time(source_date: u64, build_id: BuildId) -> Option<u64> {
     let time = source_date.checked_add(u64::from(build_id.0).checked_sub(1)?)?;
     // OpenPGP counts seconds in 32 bits.
@@ -173,8 +173,8 @@ pub fn prefix(facts: &Facts) -> String {
     format!("{}-{}", facts.cpv.pf(), facts.build_id)
 }
 
-/// Returns the result of a normalising process for `options`: JSON, written by a process that read hostile bytes, so it is
-/// bounded and checked against what was asked for.
+/// Returns the result of a normalising process for `options`: JSON, written by a process that read hostile bytes, so it
+/// is bounded and checked against what was asked for.
 pub fn parse_result(json: &[u8], options: &NormaliseOptions) -> Result<Normalised, NormaliseError> {
     const LIMIT: usize = 1 << 28;
     if json.len() > LIMIT {

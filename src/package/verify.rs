@@ -3,8 +3,8 @@
 //! 1. The outer layer: exactly the six members in their one form.
 //! 2. The Manifest's signature; then that it lists the others with the digests they have.
 //! 3. The signatures of metadata and image, by the same key and with the one time that follows from `BUILD_TIME`.
-//! 4. Only then anything is decompressed: metadata and image must be in canonical form, and name, number and time in the
-//!    signed metadata those of the unsigned outer layer.
+//! 4. Only then anything is decompressed: metadata and image must be in canonical form, and name, number and time in
+//!    the signed metadata those of the unsigned outer layer.
 
 use std::io::{Read, Seek};
 use std::path::Path;
