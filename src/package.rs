@@ -9,22 +9,25 @@
 //! A package's *content digest* ([`listing`]) is known before its number is. Content that the pool has already for that
 //! version keeps its package, and nothing new is made. Other content gets the next number:
 //!
-//! * `BUILD_ID` is 1 for the first content of a version in a pool, then 2, and so on. One process at a time gives numbers:
-//!   the one that holds the profile's lock.
-//! * `BUILD_TIME` is the source date + (`BUILD_ID` − 1) seconds. Clients prefer the build with the greatest time, so a later
-//!   build must have a greater one; and a clock would make it differ from builder to builder.
+//! * `BUILD_ID` is 1 for the first content of a version in a pool, then 2, and so on. One process at a time gives
+//!   numbers: the one that holds the profile's lock.
+//! * `BUILD_TIME` is the source date + (`BUILD_ID` − 1) seconds. Clients prefer the build with the greatest time, so a
+//!   later build must have a greater one; and a clock would make it differ from builder to builder.
 //! * The source date is `SOURCE_DATE_EPOCH` of the environment, else the profile's `source-date-epoch`, else
-//!   [`DEFAULT_SOURCE_DATE`]. It must lie in the past. Later times in metadata and image become this one.
-//! * All times in the outer layer are `BUILD_TIME`. Signatures have that time, too, or that of the key's making if it is later.
+//!   [`DEFAULT_SOURCE_DATE`]. It must lie in the past, and putting it back makes later builds look older than earlier
+//!   ones. Later times in the image become this one; all times in the metadata are this one.
+//! * All times in the outer layer are `BUILD_TIME`. Signatures have that time, or that of the key's making if it is
+//!   later.
 //!
-//! So every byte follows from the inputs, the numbers given before, and the key: two builders that agree on these write the same
-//! file.
+//! So every byte follows from the inputs, the numbers given before, and the key: two builders that agree on these write
+//! the same file.
 //!
 //! # Trust
 //!
-//! A build writes whatever it likes. [`normalise`](normalise::normalise) is the only code that reads it, in a sandbox with neither network nor
-//! keys. The host takes its answer as hostile, too ([`parse_result`]). [`sign`](sign::sign) sees the result as opaque bytes in a frame whose
-//! every byte is known. Nothing signs that frame, so [`verify`](verify::verify) accepts just one.
+//! A build writes whatever it likes. [`normalise`](normalise::normalise) is the only code that reads it, in a sandbox
+//! with neither network nor keys. The host takes its answer as hostile, too ([`parse_result`]). [`sign`](sign::sign)
+//! sees the result as opaque bytes in a frame whose every byte is known. Nothing signs that frame, so
+//! [`verify`](verify::verify) accepts just one.
 
 pub mod archive;
 pub mod certificate;

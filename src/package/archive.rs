@@ -1,5 +1,5 @@
-//! Tar archives, strictly: headers in their one form ([`super::header`]), zero padding, an end as Portage writes it, and
-//! nothing after that.
+//! Tar archives, strictly: headers in their one form ([`super::header`]), zero padding, an end as Portage writes it,
+//! and nothing after that.
 //!
 //! ```text
 //! ([K long target] [L long name] header, data, zeros to 512 bytes)*  1024 zero bytes, zeros to a multiple of 10240
@@ -14,7 +14,8 @@ const RECORD: u64 = 20 * BLOCK as u64;
 /// The longest path and link target: Linux's PATH_MAX, closing NUL included.
 const PATH_MAX: u64 = 4096;
 
-/// Reads an archive from its beginning; between [`Archive::next_entry`] and the next call, reading yields the entry's data.
+/// Reads an archive from its beginning; between [`Archive::next_entry`] and the next call, reading yields the entry's
+/// data.
 #[derive(Debug)]
 pub struct Archive<R> {
     inner: R,
@@ -33,8 +34,8 @@ impl<R: Read> Archive<R> {
         Self { inner, format: None, mixed: false, offset: 0, left: 0 }
     }
 
-    /// Returns a reader of an archive whose headers may have different forms: Portage gives a package's image member the
-    /// form that its inner tar has.
+    /// Returns a reader of an archive whose headers may have different forms: Portage gives a package's image member
+    /// the form that its inner tar has.
     pub fn mixed(inner: R) -> Self {
         Self { mixed: true, ..Self::new(inner) }
     }

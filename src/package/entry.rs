@@ -1,8 +1,8 @@
 //! The hidden entry points: this program, started again as a process that does one of the two risky jobs and ends.
 //!
 //! `__normalise` runs as the payload of a sandbox and touches hostile bytes; `__sign` runs beside the host process and
-//! touches the secret key. Both take their options as JSON, as the only argument or on standard input, print one line of
-//! JSON on standard output, and on failure one line on standard error and status 1.
+//! touches the secret key. Both take their options as JSON, as the only argument or on standard input, print one line
+//! of JSON on standard output, and on failure one line on standard error and status 1.
 
 use std::io::{self, Read, Write};
 use std::process::{ExitCode, Stdio};

@@ -27,6 +27,11 @@ const SETS: [&[u8]; 2] = [b"FEATURES", b"PORTAGE_FEATURES"];
 
 /// Unpacks an environment of at most `limit` bytes, puts it in canonical form and packs it again.
 pub fn repack(packed: &[u8], limit: u64) -> Result<Vec<u8>, EnvironmentError> {
+    pack(&canonical(&unpack(packed, limit)?))
+}
+
+/// Unpacks an environment of at most `limit` bytes.
+pub fn unpack(packed: &[u8], limit: u64) -> Result<Vec<u8>, EnvironmentError> {
     let mut decoder = BzDecoder::new(packed);
     let mut text = Vec::new();
     (&mut decoder).take(limit + 1).read_to_end(&mut text).map_err(EnvironmentError::Unpack)?;
@@ -36,7 +41,7 @@ pub fn repack(packed: &[u8], limit: u64) -> Result<Vec<u8>, EnvironmentError> {
     if !decoder.into_inner().is_empty() {
         return Err(EnvironmentError::More);
     }
-    pack(&canonical(&text))
+    Ok(text)
 }
 
 /// Packs a text.

@@ -9,9 +9,9 @@
 //! PREFIX/Manifest               digests of all others; cleartext-signed when signed
 //! ```
 //!
-//! `PREFIX` is `PF` or `PF-BUILD_ID`. Nothing signs this layer: not its names, times or modes, nor what might follow it.
-//! So exactly one spelling is accepted: these members in this order, headers as Portage writes them, one time for all of
-//! them in what we write (`BUILD_TIME`, which the signed metadata repeat), and nothing after the end.
+//! `PREFIX` is `PF` or `PF-BUILD_ID`. Nothing signs this layer: not its names, times or modes, nor what might follow
+//! it. So exactly one spelling is accepted: these members in this order, headers as Portage writes them, one time for
+//! all of them in what we write (`BUILD_TIME`, which the signed metadata repeat), and nothing after the end.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 

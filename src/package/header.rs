@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// The size of a header, and what data is padded to.
 pub const BLOCK: usize = 512;
-/// How long a name can be in one field; ustar has [`PREFIX_LENGTH`] more for the folders before it.
+/// How long a name can be in one field; ustar has 155 more bytes for the folders before it.
 pub const NAME_LENGTH: usize = 100;
 const PREFIX_LENGTH: usize = 155;
 /// The first size that eleven octal digits cannot hold.

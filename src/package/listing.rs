@@ -11,7 +11,7 @@
 //! link        PATH TARGET
 //! ```
 //!
-//! Metadata values are those of the canonical form, times those written. No field can hold a tab or newline: names with
+//! Metadata values are those of the canonical form, `environment.bz2`'s unpacked; times are those written. No field can hold a tab or newline: names with
 //! control characters are refused.
 
 use std::fmt;
@@ -20,24 +20,28 @@ use std::io::Write as _;
 use crate::digest::{Digest, hex};
 use sha2::{Digest as _, Sha256};
 
+use super::environment::{self, EnvironmentError};
 use super::header::{Header, Kind};
-use super::metadata::{BUILD_ID, BUILD_TIME, Metadata};
+use super::metadata::{self, BUILD_ID, BUILD_TIME, ENVIRONMENT, Metadata};
 
 /// Computes a content digest.
 pub struct Listing(Sha256);
 
 impl Listing {
     /// Starts a listing with the metadata.
-    pub fn new(source_date: u64, metadata: &Metadata) -> Self {
+    pub fn new(source_date: u64, metadata: &Metadata) -> Result<Self, EnvironmentError> {
         let mut listing = Self(Sha256::new());
         listing.line(format_args!("content 1\nsource-date\t{source_date}"));
         for (key, value) in metadata {
-            if key != BUILD_ID && key != BUILD_TIME {
-                let digest = Digest::of(value).hex();
-                listing.line(format_args!("metadata\t{key}\t{}\t{digest}", value.len()));
-            }
+            let value = match key.as_str() {
+                BUILD_ID | BUILD_TIME => continue,
+                // Another version of the compressor must not make another content.
+                ENVIRONMENT => &environment::unpack(value, metadata::LIMIT)?,
+                _ => value,
+            };
+            listing.line(format_args!("metadata\t{key}\t{}\t{}", value.len(), Digest::of(value).hex()));
         }
-        listing
+        Ok(listing)
     }
 
     /// Adds an entry of the image; `digest` is that of a file's data.

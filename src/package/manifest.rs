@@ -17,8 +17,8 @@ pub fn write<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
     })
 }
 
-/// Checks that a Manifest lists exactly these members in this order, each with exactly the two digests, in either order:
-/// Portage's varies from process to process.
+/// Checks that a Manifest lists exactly these members in this order, each with exactly the two digests, in either
+/// order: Portage's varies from process to process.
 pub fn check(text: &[u8], members: &[Member]) -> Result<(), ManifestError> {
     let text = std::str::from_utf8(text).map_err(|_| ManifestError::Text)?;
     let text = text.strip_suffix('\n').ok_or(ManifestError::Text)?;

@@ -55,8 +55,8 @@ pub struct Normalised {
     pub is_new: bool,
 }
 
-/// Returns the `BUILD_TIME` of a package: the source date, and one second more for each earlier build of the version, so
-/// that clients, which compare times and not numbers, take the latest.
+/// Returns the `BUILD_TIME` of a package: the source date, and one second more for each earlier build of the version,
+/// so that clients, which compare times and not numbers, take the latest.
 pub fn build_time(source_date: u64, build_id: BuildId) -> Option<u64> {
     let time = source_date.checked_add(u64::from(build_id.0).checked_sub(1)?)?;
     // OpenPGP counts seconds in 32 bits.
@@ -116,7 +116,7 @@ impl<'a> Input<'a> {
         let source_date = self.options.source_date;
         let metadata = metadata::read(self.container.unpack(METADATA, &mut self.file, metadata::LIMIT)?, None)?;
         let metadata = metadata::canonical(metadata)?;
-        let mut listing = Listing::new(source_date, &metadata);
+        let mut listing = Listing::new(source_date, &metadata).map_err(MetadataError::from)?;
         let image = self.container.unpack(IMAGE, &mut self.file, contents::LIMIT)?;
         let summary = contents::walk(image, source_date, false, &mut listing, &mut |_, _| Ok(()))?;
         // Portage gives the metadata's outer header ustar form always, the image's that of the image itself.
@@ -144,7 +144,7 @@ impl<'a> Input<'a> {
             stream.write_all(&tar).and_then(|()| stream.finish().map(drop)).map_err(ArchiveError::Io)?;
             Ok(())
         })?;
-        let mut listing = Listing::new(source_date, metadata);
+        let mut listing = Listing::new(source_date, metadata).map_err(MetadataError::from)?;
         let image = self.container.unpack(IMAGE, &mut self.file, contents::LIMIT)?;
         build.member::<NormaliseError>(IMAGE, |to| {
             let stream = Compressed::new(to, summary.length).map_err(ArchiveError::Io)?;
@@ -173,8 +173,8 @@ pub fn prefix(facts: &Facts) -> String {
     format!("{}-{}", facts.cpv.pf(), facts.build_id)
 }
 
-/// Returns the result of a normalising process for `options`: JSON, written by a process that read hostile bytes, so it is
-/// bounded and checked against what was asked for.
+/// Returns the result of a normalising process for `options`: JSON, written by a process that read hostile bytes, so it
+/// is bounded and checked against what was asked for.
 pub fn parse_result(json: &[u8], options: &NormaliseOptions) -> Result<Normalised, NormaliseError> {
     const LIMIT: usize = 1 << 28;
     if json.len() > LIMIT {
@@ -188,7 +188,25 @@ pub fn parse_result(json: &[u8], options: &NormaliseOptions) -> Result<Normalise
         && facts.build_id == build_id
         && result.is_new == known.is_none()
         && Some(facts.build_time) == build_time(options.source_date, build_id);
-    if consistent { Ok(result) } else { Err(NormaliseError::Result("it is not about what was asked".to_string())) }
+    if !consistent {
+        return Err(NormaliseError::Result("it is not about what was asked".to_string()));
+    }
+    // Facts become lines of an index, where a newline could begin another field, and are shown on terminals.
+    let value = serde_json::to_value(&result).map_err(|e| NormaliseError::Result(e.to_string()))?;
+    if !plain(&value) {
+        return Err(NormaliseError::Result("it holds control characters".to_string()));
+    }
+    Ok(result)
+}
+
+/// Returns whether no text in a JSON value holds control characters.
+fn plain(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => !text.contains(char::is_control),
+        serde_json::Value::Array(values) => values.iter().all(plain),
+        serde_json::Value::Object(values) => values.values().all(plain),
+        _ => true,
+    }
 }
 
 /// Returns an error that names the file it is about, for people who read it outside.

@@ -3,8 +3,8 @@
 //! 1. The outer layer: exactly the six members in their one form.
 //! 2. The Manifest's signature; then that it lists the others with the digests they have.
 //! 3. The signatures of metadata and image, by the same key and with the one time that follows from `BUILD_TIME`.
-//! 4. Only then anything is decompressed: metadata and image must be in canonical form, and name, number and time in the
-//!    signed metadata those of the unsigned outer layer.
+//! 4. Only then anything is decompressed: metadata and image must be in canonical form, and name, number and time in
+//!    the signed metadata those of the unsigned outer layer.
 
 use std::io::{Read, Seek};
 use std::path::Path;
@@ -95,7 +95,7 @@ fn content(file: &mut (impl Read + Seek), container: &Container, build_time: u64
     let source_date = u64::from(build_id.0).checked_sub(1).and_then(|more| build_time.checked_sub(more));
     let source_date = source_date.ok_or(VerifyError::Name)?;
     let metadata = metadata::read(container.unpack(METADATA, file, metadata::LIMIT)?, Some(source_date))?;
-    let mut listing = Listing::new(source_date, &metadata);
+    let mut listing = Listing::new(source_date, &metadata).map_err(MetadataError::from)?;
     let image = container.unpack(IMAGE, file, contents::LIMIT)?;
     let summary = contents::walk(image, source_date, true, &mut listing, &mut |_, _| Ok(()))?;
     let facts = Facts::new(&metadata, &summary, listing.finish())?;

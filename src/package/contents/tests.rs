@@ -25,7 +25,7 @@ fn tar(headers: &[Header]) -> Vec<u8> {
 }
 
 fn walk_all(tar: &[u8], canonical: bool) -> Result<(Summary, Digest, Vec<Header>), ContentsError> {
-    let mut listing = Listing::new(DATE, &Metadata::new());
+    let mut listing = Listing::new(DATE, &Metadata::new()).unwrap();
     let mut seen = Vec::new();
     let summary = walk(tar, DATE, canonical, &mut listing, &mut |header, _| {
         seen.push(header.clone());

@@ -135,6 +135,9 @@ fn an_answer_that_is_not_about_what_was_asked_is_refused() {
         assert!(parse_result(&json, &asked).is_err());
     }
     assert!(parse_result(b"{}", &asked).is_err());
+    let mut lines = result.clone();
+    lines.facts.description = "a\nPATH: ../../x".to_string();
+    assert!(parse_result(&serde_json::to_vec(&lines).unwrap(), &asked).is_err());
     let known = NormaliseOptions { known: vec![(result.facts.content, BuildId(1))], ..asked };
     assert!(parse_result(&json, &known).is_err());
 }
