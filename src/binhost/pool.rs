@@ -182,11 +182,6 @@ impl Pool {
         Ok(self.builds(cpv)?.into_iter().rfind(|entry| entry.origin.request.as_ref() == Some(request)))
     }
 
-    /// Returns the newest build of a package with a content.
-    pub fn find_content(&self, cpv: &Cpv, content: &Digest) -> Result<Option<Entry>, PoolError> {
-        Ok(self.builds(cpv)?.into_iter().rfind(|entry| entry.facts.content == *content))
-    }
-
     /// Returns content digest and number of each build of a package: content that is known needs no new build.
     pub fn known(&self, cpv: &Cpv) -> Result<Vec<(Digest, BuildId)>, PoolError> {
         Ok(self.builds(cpv)?.into_iter().map(|entry| (entry.facts.content, entry.path.build_id)).collect())

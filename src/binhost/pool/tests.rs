@@ -72,7 +72,7 @@ fn what_is_added_is_found_again_and_cannot_be_written() {
     assert_eq!(meta.modified().unwrap(), UNIX_EPOCH + Duration::from_secs(1001));
     assert_eq!(f.pool.entries().unwrap(), std::slice::from_ref(&entry));
     assert_eq!(f.pool.find(&cpv(), BuildId(1)).unwrap(), Some(entry.clone()));
-    assert_eq!(f.pool.find_content(&cpv(), &entry.facts.content).unwrap(), Some(entry.clone()));
+    assert_eq!(f.pool.find_request(&cpv(), &Digest::of("request")).unwrap(), None);
     assert_eq!(f.pool.known(&cpv()).unwrap(), [(entry.facts.content.clone(), BuildId(1))]);
     assert_eq!(f.pool.find(&cpv(), BuildId(2)).unwrap(), None);
     f.pool.verify(&entry).unwrap();
