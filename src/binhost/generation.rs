@@ -48,7 +48,7 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// Reads a generation's statement; whether its files are as it says is [`check`]'s question.
+    /// Reads a generation's statement; whether its files are as it says is [`check()`]'s question.
     pub fn load(profile: &ProfileDir, number: u64) -> Result<Self, GenerationError> {
         let path = profile.generations().join(number.to_string());
         let file = path.join(statement::FILE);

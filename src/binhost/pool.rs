@@ -110,6 +110,9 @@ impl Pool {
         if record.exists() {
             return Err(PoolError::Taken { path });
         }
+        if let Some(newest) = self.next(&facts.cpv)?.newest.filter(|newest| *newest >= facts.build_time) {
+            return Err(PoolError::Older { path, newest });
+        }
         let folder = self.dir.join(path.folder());
         fs::create_dir_all(&folder)?;
         let hashes = copy(signed, &folder, &file, facts.build_time)?;
@@ -156,8 +159,7 @@ impl Pool {
         Ok(entries)
     }
 
-    /// Returns the builds of one package, oldest number first: its known contents, for telling a changed one from one
-    /// that came out the same.
+    /// Returns the builds of one package, oldest number first.
     pub fn builds(&self, cpv: &Cpv) -> Result<Vec<Entry>, PoolError> {
         let mut entries = Vec::new();
         for (path, file) in self.records(cpv)? {
@@ -180,9 +182,9 @@ impl Pool {
         Ok(self.builds(cpv)?.into_iter().rfind(|entry| entry.origin.request.as_ref() == Some(request)))
     }
 
-    /// Returns the newest build of a package with a content.
-    pub fn find_content(&self, cpv: &Cpv, content: &Digest) -> Result<Option<Entry>, PoolError> {
-        Ok(self.builds(cpv)?.into_iter().rfind(|entry| entry.facts.content == *content))
+    /// Returns content digest and number of each build of a package: content that is known needs no new build.
+    pub fn known(&self, cpv: &Cpv) -> Result<Vec<(Digest, BuildId)>, PoolError> {
+        Ok(self.builds(cpv)?.into_iter().map(|entry| (entry.facts.content, entry.path.build_id)).collect())
     }
 
     /// Returns what the next build of a package gets.
@@ -305,6 +307,14 @@ pub enum PoolError {
     Taken {
         /// The build.
         path: PackagePath,
+    },
+    /// Clients would go on taking an earlier build.
+    #[error("`{path}` must have a later BUILD_TIME than {newest}, which an earlier build has; raise the source date")]
+    Older {
+        /// The build.
+        path: PackagePath,
+        /// The greatest BUILD_TIME in the pool.
+        newest: u64,
     },
     /// All build numbers are used.
     #[error("there is no build number left for `{cpv}`")]

@@ -72,7 +72,8 @@ fn what_is_added_is_found_again_and_cannot_be_written() {
     assert_eq!(meta.modified().unwrap(), UNIX_EPOCH + Duration::from_secs(1001));
     assert_eq!(f.pool.entries().unwrap(), std::slice::from_ref(&entry));
     assert_eq!(f.pool.find(&cpv(), BuildId(1)).unwrap(), Some(entry.clone()));
-    assert_eq!(f.pool.find_content(&cpv(), &entry.facts.content).unwrap(), Some(entry.clone()));
+    assert_eq!(f.pool.find_request(&cpv(), &Digest::of("request")).unwrap(), None);
+    assert_eq!(f.pool.known(&cpv()).unwrap(), [(entry.facts.content.clone(), BuildId(1))]);
     assert_eq!(f.pool.find(&cpv(), BuildId(2)).unwrap(), None);
     f.pool.verify(&entry).unwrap();
 }
@@ -96,6 +97,19 @@ fn builds_are_numbered_and_a_number_is_given_once() {
     fs::remove_file(&last.file).unwrap();
     assert_eq!(f.pool.builds(&cpv()).unwrap().len(), 1);
     assert_eq!(f.pool.next(&cpv()).unwrap(), Next { build_id: BuildId(11), newest: Some(1009) });
+}
+
+#[test]
+fn a_build_that_clients_would_think_older_is_refused() {
+    let f = fixture();
+    f.add("app-misc/hello-2.10", 9, "a").unwrap();
+    let error = f.add("app-misc/hello-2.10", 8, "b").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "`app-misc/hello/hello-2.10-8.gpkg.tar` must have a later BUILD_TIME than 1009, which an earlier build has; \
+         raise the source date"
+    );
+    f.add("app-misc/hello-2.10-r1", 1, "c").unwrap();
 }
 
 #[test]
