@@ -1,7 +1,8 @@
 //! Package managers: how they plan and build.
 //!
-//! A [`Backend`] knows one of them. It says what files its configuration is made of, which programs to run inside a root
-//! to plan and to build, and what their output means; it runs nothing itself, and knows neither sandboxes nor pools.
+//! A [`Backend`] knows one of them. It says what files its configuration is made of, which programs to run inside a
+//! root to plan and to build, and what their output means; it runs nothing itself, and knows neither sandboxes nor
+//! pools.
 //!
 //! Where things are inside a root is the same for every backend and every step:
 //!
@@ -129,7 +130,8 @@ impl Configuration {
     }
 }
 
-/// Copies files, folders and links over what is there. Anything else has no business in a configuration and is left out.
+/// Copies files, folders and links over what is there. Anything else has no business in a configuration and is left
+/// out.
 fn overlay(from: &Path, to: &Path) -> Result<(), PathError> {
     fs::create_dir_all(to)?;
     for source in fs::read_dir(from)? {

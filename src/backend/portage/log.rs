@@ -1,7 +1,7 @@
 //! What the log of a failed build tells: the phase, why, and the lines that say it.
 //!
-//! The log is `emerge`'s whole output and may be long, hostile, and full of what only looks like an error. It is read once,
-//! line by line, with bounded memory. The phase that failed and the reason come from Portage's own report:
+//! The log is `emerge`'s whole output and may be long, hostile, and full of what only looks like an error. It is read
+//! once, line by line, with bounded memory. The phase that failed and the reason come from Portage's own report:
 //!
 //! ```text
 //!  * ERROR: app-misc/hello-2.10::tree failed (compile phase):
@@ -10,8 +10,8 @@
 //!  * Call stack: …
 //! ```
 //!
-//! The telling lines are the first ones since the phase began that compilers and build systems mark as errors; where there
-//! are none, the last ones before the report.
+//! The telling lines are the first ones since the phase began that compilers and build systems mark as errors; where
+//! there are none, the last ones before the report.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
@@ -104,7 +104,8 @@ impl Reader {
 
     fn finish(self) -> Failure {
         let telling = if self.errors.is_empty() { self.last.into() } else { self.errors };
-        // `die` without words is reported as no message; a hint at the log's place helps nobody, it is not there any more.
+        // `die` without words is reported as no message; a hint at the log's place helps nobody, it is not there any
+        // more.
         let reason = self.reason.join(" ");
         Failure {
             phase: self.phase.or_else(|| self.running.map(str::to_string)),

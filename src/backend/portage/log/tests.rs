@@ -1,5 +1,5 @@
-//! The files in `recorded/` are logs of real builds that failed: of the broken tree in `tests/`, and of GNU hello with an
-//! error put into it (cut).
+//! The files in `recorded/` are logs of real builds that failed: of the broken tree in `tests/`, and of GNU hello with
+//! an error put into it (cut).
 
 use super::*;
 
