@@ -158,6 +158,8 @@ fn overlay(from: &Path, to: &Path) -> Result<(), PathError> {
 /// What a failed build's log tells.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Failure {
+    /// Which package failed, if the log says: the one that was built, or one that its root was to start with.
+    pub cpv: Option<Cpv>,
     /// In which phase it failed, as the package manager calls it (`compile`); nothing where it did not come so far.
     pub phase: Option<String>,
     /// Why, in one line, as the package manager says it.
