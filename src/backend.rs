@@ -68,6 +68,9 @@ pub const BUILT: &str = "/var/cache/bindery/built";
 /// Where source archives are mounted.
 pub const DISTFILES: &str = "/var/cache/distfiles";
 
+/// The exit status of [`Backend::build`]'s step where a dependency could not be put into the root.
+pub const DEPENDENCY_FAILED: u8 = 80;
+
 /// Returns the backend of that name.
 pub fn find(name: &str) -> Result<&'static dyn Backend, UnknownBackend> {
     const ALL: &[&dyn Backend] = &[&portage::Portage];
