@@ -1,7 +1,8 @@
 //! Package managers: how they plan and build.
 //!
-//! A [`Backend`] knows one of them. It says what files its configuration is made of, which programs to run inside a root
-//! to plan and to build, and what their output means; it runs nothing itself, and knows neither sandboxes nor pools.
+//! A [`Backend`] knows one of them. It says what files its configuration is made of, which programs to run inside a
+//! root to plan and to build, and what their output means; it runs nothing itself, and knows neither sandboxes nor
+//! pools.
 //!
 //! Where things are inside a root is the same for every backend and every step:
 //!
@@ -67,6 +68,9 @@ pub const BUILT: &str = "/var/cache/bindery/built";
 /// Where source archives are mounted.
 pub const DISTFILES: &str = "/var/cache/distfiles";
 
+/// The exit status of [`Backend::build`]'s step where a dependency could not be put into the root.
+pub const DEPENDENCY_FAILED: u8 = 80;
+
 /// Returns the backend of that name.
 pub fn find(name: &str) -> Result<&'static dyn Backend, UnknownBackend> {
     const ALL: &[&dyn Backend] = &[&portage::Portage];
@@ -129,7 +133,8 @@ impl Configuration {
     }
 }
 
-/// Copies files, folders and links over what is there. Anything else has no business in a configuration and is left out.
+/// Copies files, folders and links over what is there. Anything else has no business in a configuration and is left
+/// out.
 fn overlay(from: &Path, to: &Path) -> Result<(), PathError> {
     fs::create_dir_all(to)?;
     for source in fs::read_dir(from)? {
@@ -156,6 +161,8 @@ fn overlay(from: &Path, to: &Path) -> Result<(), PathError> {
 /// What a failed build's log tells.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Failure {
+    /// Which package failed, if the log says: the one that was built, or one that its root was to start with.
+    pub cpv: Option<Cpv>,
     /// In which phase it failed, as the package manager calls it (`compile`); nothing where it did not come so far.
     pub phase: Option<String>,
     /// Why, in one line, as the package manager says it.

@@ -7,9 +7,9 @@
 //!                                        └─► Plan   compared with the pool: build or reuse, and why
 //! ```
 //!
-//! A request holds the content of what a package is built with, which is only known when that is built. So a package whose
-//! dependency is built again is planned to be built, and looked at once more, by [`Planned::settle`], when it is its turn:
-//! a dependency that came out the same rebuilds nobody.
+//! A request holds the content of what a package is built with, which is only known when that is built. So a package
+//! whose dependency is built again is planned to be built, and looked at once more, by [`Planned::settle`], when it is
+//! its turn: a dependency that came out the same rebuilds nobody.
 
 mod graph;
 mod inputs;
@@ -21,8 +21,9 @@ use std::fmt;
 
 use crate::atom::{BuildId, Cpv, Name};
 use crate::backend::Resolution;
-use crate::backend::resolution::{Distfile, Word};
+use crate::backend::resolution::Word;
 use crate::digest::Digest;
+use crate::distfiles::Distfile;
 
 pub use graph::{Graph, GraphError, Node};
 pub use inputs::{Inputs, InputsError};
@@ -63,7 +64,7 @@ pub struct Planned {
     pub runtime: Vec<Cpv>,
     /// What its build root should hold and cannot, being built later (a cycle at run time).
     pub missing: Vec<Cpv>,
-    /// The source archives it is built from.
+    /// The source archives it is built from, as they are fetched.
     pub distfiles: Vec<Distfile>,
     /// What it is built from; complete once all its dependencies are there.
     pub request: Request,
@@ -119,14 +120,15 @@ pub struct Pooled {
 pub type Pool = BTreeMap<Cpv, Vec<Pooled>>;
 
 impl Plan {
-    /// Decides about every package. `requests` are those of [`Inputs::request`]; `forced` are built in any case.
+    /// Decides about every package. `requests` are those of [`Inputs::request`]; `forced` are built in any case. What
+    /// [`refusals`] lets pass is not refused.
     pub fn new(
         resolution: &Resolution,
         graph: &Graph,
         mut requests: BTreeMap<Cpv, Request>,
         pool: &Pool,
         forced: &BTreeSet<Cpv>,
-    ) -> Self {
+    ) -> Result<Self, Refusal> {
         let mut contents = BTreeMap::new();
         let slots: BTreeMap<Cpv, String> =
             resolution.packages.iter().map(|package| (package.cpv.clone(), package.slot.to_string())).collect();
@@ -144,7 +146,7 @@ impl Plan {
                 needs: node.needs,
                 runtime: node.runtime,
                 missing: node.missing,
-                distfiles: package.distfiles.clone(),
+                distfiles: package.sources().ok_or_else(|| Refusal::incomplete_manifest(package))?,
                 request: requests.remove(&package.cpv).unwrap_or_default(),
                 action: Action::Build(Reason::Forced),
             };
@@ -157,7 +159,7 @@ impl Plan {
             }
             packages.push(planned);
         }
-        Self { version: VERSION, packages }
+        Ok(Self { version: VERSION, packages })
     }
 
     /// Returns the packages to build, in order.
@@ -172,9 +174,9 @@ impl Plan {
 }
 
 impl Planned {
-    /// Looks at a package again when all that it is built with is there: completes its request with their content digests,
-    /// and returns the package in the pool that was built from just that, if there is one and it was not to be built in any
-    /// case. `slots` are [`Plan::slots`].
+    /// Looks at a package again when all that it is built with is there: completes its request with their content
+    /// digests, and returns the package in the pool that was built from just that, if there is one and it was not to be
+    /// built in any case. `slots` are [`Plan::slots`].
     pub fn settle(
         &mut self,
         slots: &BTreeMap<Cpv, String>,

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::atom::{Cpv, Name, RootPath, text_type};
+use crate::distfiles;
+use crate::tree::{Dist, FileName};
 
 mod problem;
 pub use problem::{Candidate, Problem};
@@ -18,7 +20,9 @@ const VERSION: u32 = 1;
 text_type! {
     /// A USE flag, a slot, a keyword, an EAPI, a feature: one word (PMS 3.1).
     Word, "a word (letters, digits and `+_.@~*/:-`; at most 256)", |text| {
-        !text.is_empty() && text.len() <= 256 && text.chars().all(|c| c.is_ascii_alphanumeric() || "+_.@~*/:-".contains(c))
+        !text.is_empty()
+            && text.len() <= 256
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "+_.@~*/:-".contains(c))
     }
 }
 
@@ -33,16 +37,6 @@ text_type! {
         text.len() <= 256
             && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    }
-}
-
-text_type! {
-    /// The name of a source archive (PMS 3.1: no path).
-    FileName, "the name of a file, without a path", |text| {
-        !text.is_empty()
-            && text.len() <= 255
-            && !text.starts_with(['.', '-'])
-            && !text.chars().any(|c| c.is_control() || c.is_whitespace() || "/\\\"'".contains(c))
     }
 }
 
@@ -116,6 +110,20 @@ pub struct Package {
     pub env: BTreeMap<Variable, String>,
     /// Variables of the resolution's that this package does not have.
     pub env_unset: BTreeSet<Variable>,
+}
+
+impl Package {
+    /// Returns the source archives as they are fetched; nothing where the Manifest lacks something of one.
+    pub fn sources(&self) -> Option<Vec<distfiles::Distfile>> {
+        let restricts = |word: &str| self.restrict.iter().any(|known| known.as_str() == word);
+        let restrict = distfiles::Restrict { fetch: restricts("fetch"), mirror: restricts("mirror") };
+        let source = |file: &Distfile| {
+            let dist = Dist::new(file.name.as_str(), file.size?, file.blake2b()?, file.sha512()?).ok()?;
+            let uris = file.uris.iter().map(|uri| uri.as_str().to_string()).collect();
+            Some(distfiles::Distfile { dist, uris, restrict })
+        };
+        self.distfiles.iter().map(source).collect()
+    }
 }
 
 /// Dependency specifications.

@@ -1,8 +1,9 @@
 //! What each package's build root has to hold. Pure.
 //!
-//! A build root starts with what the package is built with, and with everything that needs in turn to run. The resolver's
-//! order is the order of building: it has already broken run-time cycles, which do no harm. What a dependency needs to run
-//! and is built only later (it is part of such a cycle, or a PDEPEND) is left out, because there is no other way.
+//! A build root starts with what the package is built with, and with everything that needs in turn to run. The
+//! resolver's order is the order of building: it has already broken run-time cycles, which do no harm. What a
+//! dependency needs to run and is built only later (it is part of such a cycle, or a PDEPEND) is left out, because
+//! there is no other way.
 
 use std::collections::{BTreeMap, BTreeSet};
 

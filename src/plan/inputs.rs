@@ -69,7 +69,8 @@ impl Inputs<'_> {
         Ok(())
     }
 
-    /// Adds the files of the configuration that builds of this package read: shell files, and user patches (portage(5)).
+    /// Adds the files of the configuration that builds of this package read: shell files, and user patches
+    /// (portage(5)).
     fn configuration(&self, package: &Package, request: &mut Request) -> Result<(), InputsError> {
         let mut shell = Vec::new();
         for path in &self.resolution.bashrcs {

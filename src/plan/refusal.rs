@@ -21,7 +21,8 @@ pub struct Refusal {
 pub enum Why {
     /// PROPERTIES=interactive: it asks questions while it is built.
     Interactive,
-    /// PROPERTIES=live, or a version that says so: what it builds from changes at any time and is fetched while building.
+    /// PROPERTIES=live, or a version that says so: what it builds from changes at any time and is fetched while
+    /// building.
     Live,
     /// RESTRICT=network-sandbox: it wants the network while it is built.
     Network,
@@ -38,32 +39,41 @@ pub fn refusals(resolution: &Resolution, present: &dyn Fn(&Distfile) -> bool) ->
 
 fn refused(package: &Package, present: &dyn Fn(&Distfile) -> bool) -> Vec<Refusal> {
     let has = |words: &[Word], word: &str| words.iter().any(|known| known.as_str() == word);
+    let refusal = |why: Why| Refusal { cpv: package.cpv.clone(), why };
     let names = |wanted: &dyn Fn(&&Distfile) -> bool| -> Vec<String> {
         package.distfiles.iter().filter(wanted).map(|file| file.name.to_string()).collect()
     };
     let mut found = Vec::new();
     if has(&package.properties, "interactive") {
-        found.push(Why::Interactive);
+        found.push(refusal(Why::Interactive));
     }
     if has(&package.properties, "live") || is_live(package) {
-        found.push(Why::Live);
+        found.push(refusal(Why::Live));
     }
     if has(&package.restrict, "network-sandbox") {
-        found.push(Why::Network);
+        found.push(refusal(Why::Network));
     }
-    let unknown = names(&|file| file.size.is_none() || file.blake2b().is_none() || file.sha512().is_none());
-    if !unknown.is_empty() {
-        found.push(Why::Manifest(unknown));
+    if package.sources().is_none() {
+        found.push(Refusal::incomplete_manifest(package));
     }
     let absent = names(&|file| !present(file));
     if has(&package.restrict, "fetch") && !absent.is_empty() {
-        found.push(Why::Fetch(absent));
+        found.push(refusal(Why::Fetch(absent)));
     }
-    found.into_iter().map(|why| Refusal { cpv: package.cpv.clone(), why }).collect()
+    found
 }
 
-/// Returns whether the version is what live ebuilds use by convention (`9999`, `2.9999`, `99999999`), or an eclass fetches
-/// from a repository.
+impl Refusal {
+    /// Returns the refusal of a package whose source archives could not be checked.
+    pub(super) fn incomplete_manifest(package: &Package) -> Self {
+        let complete = |file: &&Distfile| file.size.is_some() && file.blake2b().is_some() && file.sha512().is_some();
+        let files = package.distfiles.iter().filter(|file| !complete(file)).map(|file| file.name.to_string());
+        Self { cpv: package.cpv.clone(), why: Why::Manifest(files.collect()) }
+    }
+}
+
+/// Returns whether the version is what live ebuilds use by convention (`9999`, `2.9999`, `99999999`), or an eclass
+/// fetches from a repository.
 fn is_live(package: &Package) -> bool {
     const FETCHING: &[&str] = &["bzr", "cvs", "darcs", "git-r3", "golang-vcs", "mercurial", "subversion"];
     let number = package.cpv.version.as_str();
@@ -79,21 +89,23 @@ impl fmt::Display for Refusal {
         match &self.why {
             Why::Interactive => write!(
                 f,
-                "`{cpv}` asks questions while it is built (PROPERTIES=interactive), and nobody is there to answer; take another version, \
-                 or leave it out"
+                "`{cpv}` asks questions while it is built (PROPERTIES=interactive), and nobody is there to answer; \
+                 take another version, or leave it out"
             ),
             Why::Live => write!(
                 f,
-                "`{cpv}` is a live ebuild: what it builds from changes at any time and is fetched while building; take a released version"
+                "`{cpv}` is a live ebuild: what it builds from changes at any time and is fetched while building; take \
+                 a released version"
             ),
             Why::Network => write!(
                 f,
-                "`{cpv}` wants the network while it is built (RESTRICT=network-sandbox), which no build has; have its ebuild \
-                 name all it needs in SRC_URI"
+                "`{cpv}` wants the network while it is built (RESTRICT=network-sandbox), which no build has; have \
+                 its ebuild name all it needs in SRC_URI"
             ),
             Why::Fetch(files) => write!(
                 f,
-                "`{cpv}` may not be fetched automatically (RESTRICT=fetch): get {} as its ebuild says and put them into the folder of distfiles",
+                "`{cpv}` may not be fetched automatically (RESTRICT=fetch): get {} as its ebuild says and put them into \
+                 the folder of distfiles",
                 list(files)
             ),
             Why::Manifest(files) => write!(

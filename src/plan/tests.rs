@@ -30,7 +30,7 @@ impl World {
         };
         let requests = self.resolution.packages.iter().map(|package| request(&package.cpv)).collect();
         let graph = Graph::new(&self.resolution).unwrap();
-        Plan::new(&self.resolution, &graph, requests, &self.pool, &self.forced)
+        Plan::new(&self.resolution, &graph, requests, &self.pool, &self.forced).unwrap()
     }
 
     /// Builds what is planned: the content of a package follows from its request.

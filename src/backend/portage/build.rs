@@ -9,10 +9,6 @@ use crate::backend::{BUILT, Build, PACKAGES, Step};
 
 const PROGRAM: &str = include_str!("build.sh");
 
-/// The exit status that says that a dependency could not be put into the root.
-#[cfg(test)]
-const DEPENDENCY_FAILED: u8 = 80;
-
 /// Returns the step.
 pub(super) fn step(build: &Build<'_>) -> Step {
     let mut args: Vec<String> = ["/bin/sh", "-c", PROGRAM, "build", PACKAGES, BUILT].map(str::to_string).to_vec();
@@ -32,6 +28,7 @@ pub(super) fn artefact(cpv: &Cpv) -> RootPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::DEPENDENCY_FAILED;
 
     #[test]
     fn dependencies_follow_the_package_in_their_order() {

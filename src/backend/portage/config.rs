@@ -18,8 +18,8 @@ use super::super::{BUILT, Configuration, DISTFILES, Settings, SettingsError};
 use crate::atom::Name;
 
 /// What Portage does beside building. Starting with `-*`, so that no default of one version or another joins in:
-/// isolation is bindery's work, `*-sandbox` of its own would only warn that it cannot; locks cannot be made in read-only
-/// folders and one build has a root for itself; `merge-sync` syncs the whole host's file systems.
+/// isolation is bindery's work, `*-sandbox` of its own would only warn that it cannot; locks cannot be made in
+/// read-only folders and one build has a root for itself; `merge-sync` syncs the whole host's file systems.
 const FEATURES: &str = "-* binpkg-docompress binpkg-dostrip binpkg-multi-instance fixlafiles pkgdir-index-trusted \
                         protect-owned strict unknown-features-warn userpriv";
 
@@ -148,9 +148,9 @@ fn assign(text: &mut String, name: &str, value: &str) -> Result<(), SettingsErro
 
 /// Returns the text between double quotes that Portage's `getconfig` reads as `value`.
 ///
-/// It reads twice: `shlex` takes `\"` and `\\` back inside double quotes, then `varexpand` goes over what is left, takes
-/// `\$` and `\\` back, and leaves both alone between single quotes, which it keeps. After `\\` it takes a following quote
-/// as it is. (portage/util/__init__.py, 3.0.83.)
+/// It reads twice: `shlex` takes `\"` and `\\` back inside double quotes, then `varexpand` goes over what is left,
+/// takes `\$` and `\\` back, and leaves both alone between single quotes, which it keeps. After `\\` it takes a
+/// following quote as it is. (portage/util/__init__.py, 3.0.83.)
 fn quote(value: &str) -> String {
     let (mut single, mut double, mut after_backslash) = (false, false, false);
     let mut expanded = String::with_capacity(value.len());

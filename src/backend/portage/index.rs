@@ -1,5 +1,5 @@
-//! The index of the packages that a build root starts with, as `emerge --usepkgonly` reads it from a folder that it trusts
-//! (`pkgdir-index-trusted`). It needs only what tells one file from another; all else comes from the packages.
+//! The index of the packages that a build root starts with, as `emerge --usepkgonly` reads it from a folder that it
+//! trusts (`pkgdir-index-trusted`). It needs only what tells one file from another; all else comes from the packages.
 //!
 //! ```text
 //! PACKAGES/Packages
@@ -49,8 +49,9 @@ pub(super) fn text(packages: &[PackageFile]) -> String {
         let path = package_path(cpv, *build_id);
         let _ = write!(
             text,
-            "\nBUILD_ID: {build_id}\nBUILD_TIME: {build_time}\nCPV: {cpv}\nDEFINED_PHASES: {defined_phases}\nEAPI: {eapi}\nPATH: {path}\n\
-             PROVIDES: {provides}\nREQUIRES: {requires}\nSIZE: {size}\nSLOT: {slot}\nMTIME: {build_time}\nREPO: {repo}\n"
+            "\nBUILD_ID: {build_id}\nBUILD_TIME: {build_time}\nCPV: {cpv}\nDEFINED_PHASES: {defined_phases}\n\
+             EAPI: {eapi}\nPATH: {path}\nPROVIDES: {provides}\nREQUIRES: {requires}\nSIZE: {size}\nSLOT: {slot}\n\
+             MTIME: {build_time}\nREPO: {repo}\n"
         );
     }
     text.push('\n');

@@ -1,7 +1,7 @@
 //! What the log of a failed build tells: the phase, why, and the lines that say it.
 //!
-//! The log is `emerge`'s whole output and may be long, hostile, and full of what only looks like an error. It is read once,
-//! line by line, with bounded memory. The phase that failed and the reason come from Portage's own report:
+//! The log is `emerge`'s whole output and may be long, hostile, and full of what only looks like an error. It is read
+//! once, line by line, with bounded memory. The phase that failed and the reason come from Portage's own report:
 //!
 //! ```text
 //!  * ERROR: app-misc/hello-2.10::tree failed (compile phase):
@@ -10,12 +10,13 @@
 //!  * Call stack: …
 //! ```
 //!
-//! The telling lines are the first ones since the phase began that compilers and build systems mark as errors; where there
-//! are none, the last ones before the report.
+//! The telling lines are the first ones since the phase began that compilers and build systems mark as errors; where
+//! there are none, the last ones before the report.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
 
+use crate::atom::Cpv;
 use crate::backend::Failure;
 
 /// Bytes of one line that are looked at.
@@ -55,6 +56,7 @@ struct Reader {
     /// The last lines.
     last: VecDeque<String>,
     report: Report,
+    cpv: Option<Cpv>,
     phase: Option<String>,
     reason: Vec<String>,
 }
@@ -84,14 +86,17 @@ impl Reader {
             }
             Report::After => return,
         }
-        if let Some(phase) = failed_phase(line) {
+        if let Some((cpv, phase)) = failed_phase(line) {
+            self.cpv = cpv.parse().ok();
             self.phase = Some(phase.to_string());
             self.report = Report::Reason;
         } else if let Some(phase) = announced_phase(line) {
             self.running = Some(phase);
             self.errors.clear();
             self.last.clear();
-        } else if !line.is_empty() && !line.starts_with(">>> ") {
+        } else if let Some(cpv) = failed_package(line) {
+            self.cpv = cpv.parse().ok();
+        } else if !matches!(line.trim(), "" | "*") && !line.starts_with(">>> ") {
             if is_error(line) && self.errors.len() < TELLING && !self.errors.iter().any(|known| known == line) {
                 self.errors.push(line.to_string());
             }
@@ -104,9 +109,11 @@ impl Reader {
 
     fn finish(self) -> Failure {
         let telling = if self.errors.is_empty() { self.last.into() } else { self.errors };
-        // `die` without words is reported as no message; a hint at the log's place helps nobody, it is not there any more.
+        // `die` without words is reported as no message; a hint at the log's place helps nobody, it is not there any
+        // more.
         let reason = self.reason.join(" ");
         Failure {
+            cpv: self.cpv,
             phase: self.phase.or_else(|| self.running.map(str::to_string)),
             reason: (!reason.is_empty() && reason != "(no error message)").then_some(reason),
             telling,
@@ -114,11 +121,19 @@ impl Reader {
     }
 }
 
-/// Returns the phase of ` * ERROR: CPV::REPO failed (PHASE phase):`.
-fn failed_phase(line: &str) -> Option<&str> {
-    let (_, rest) = line.strip_prefix(" * ERROR: ")?.split_once(" failed")?;
+/// Returns package and phase of ` * ERROR: CPV::REPO failed (PHASE phase):`.
+fn failed_phase(line: &str) -> Option<(&str, &str)> {
+    let (package, rest) = line.strip_prefix(" * ERROR: ")?.split_once(" failed")?;
+    let (cpv, _) = package.split_once("::").unwrap_or((package, ""));
     let phase = rest.trim_start().strip_prefix('(')?.strip_suffix(" phase):")?;
-    (!phase.is_empty() && phase.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).then_some(phase)
+    (!phase.is_empty() && phase.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).then_some((cpv, phase))
+}
+
+/// Returns the package of `>>> Failed to install CPV, Log file:`, which stands there where no phase failed, too.
+fn failed_package(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix(">>> Failed to ")?;
+    let rest = rest.strip_prefix("install ").or_else(|| rest.strip_prefix("emerge "))?;
+    rest.split([',', ' ']).next()
 }
 
 /// Returns the phase that begins with a line of Portage's.
@@ -160,7 +175,6 @@ fn is_error(line: &str) -> bool {
         ": not found",
         "Killed signal",
         "virtual memory exhausted",
-        "file collision",
         "access violation",
     ];
     const AT_START: &[&str] = &[

@@ -102,7 +102,8 @@ impl fmt::Display for Problem {
             Self::Unreadable { cpv } => write!(f, "the ebuild of `{cpv}` cannot be read by the package manager"),
             Self::Profile { path } => write!(
                 f,
-                "there is no Portage profile at `{path}`; `portage-profile` has to name a folder below `profiles/` of a tree"
+                "there is no Portage profile at `{path}`; `portage-profile` has to name a folder below `profiles/` of \
+                 a tree"
             ),
             Self::Refused { message } => {
                 let line: Vec<&str> = message.split_whitespace().collect();

@@ -1,5 +1,5 @@
-//! The files in `recorded/` are what `plan.py` printed inside a root with Portage 3.0.83: for the tree and the broken tree
-//! in `tests/`, and `cycle-run`, `flag`, `mask`, `slot`, `unreadable` for ebuilds made for the purpose.
+//! The files in `recorded/` are what `plan.py` printed inside a root with Portage 3.0.83: for the tree and the broken
+//! tree in `tests/`, and `cycle-run`, `flag`, `mask`, `slot`, `unreadable` for ebuilds made for the purpose.
 
 use super::*;
 
@@ -21,6 +21,9 @@ fn packages_come_with_all_that_is_known_of_them() {
     let [distfile] = file.distfiles.as_slice() else { panic!("{:?}", file.distfiles) };
     assert_eq!((distfile.name.as_str(), distfile.size), ("file-5.46.tar.gz", Some(1312892)));
     assert_eq!((distfile.blake2b().unwrap().len(), distfile.sha512().unwrap().len()), (128, 128));
+    let sources = file.sources().unwrap();
+    assert_eq!(sources[0].dist.size, 1312892);
+    assert_eq!(sources[0].uris, [distfile.uris[0].as_str()]);
     let [edge, _] = resolution.edges.as_slice() else { panic!("{:?}", resolution.edges) };
     assert_eq!((edge.to.package.as_str(), &edge.kinds), ("bzip2", &BTreeSet::from([Kind::Build, Kind::Run])));
 }
@@ -45,6 +48,7 @@ fn what_a_package_is_restricted_to_is_kept() {
         })
         .collect();
     assert_eq!(words, ["fetch", "interactive", "network-sandbox", "live"]);
+    assert!(resolution.packages[0].sources().unwrap()[0].restrict.fetch);
 }
 
 #[test]
@@ -125,8 +129,8 @@ fn an_answer_that_is_altered_is_refused() {
         ("\"cpv\":\"app-arch/bzip2-1.0.8\"", "\"cpv\":\"app-arch/other-1\"", "`app-arch/other-1` is not from"),
         ("\"cpv\":\"app-arch/bzip2-1.0.8\"", "\"cpv\":\"app-arch/xz-utils-5.8.1\"", "named twice"),
         ("\"repo\":\"bindery-test\"", "\"repo\":\"../x\"", "is not a name"),
-        ("\"name\":\"file-5.46.tar.gz\"", "\"name\":\"../passwd\"", "is not the name of a file"),
-        ("\"name\":\"file-5.46.tar.gz\"", "\"name\":\"-rf\"", "is not the name of a file"),
+        ("\"name\":\"file-5.46.tar.gz\"", "\"name\":\"../passwd\"", "is not the name of a source archive"),
+        ("\"name\":\"file-5.46.tar.gz\"", "\"name\":\"-rf\"", "is not the name of a source archive"),
         ("\"size\":1312892", "\"size\":-1", "invalid value"),
         ("\"BLAKE2B\":\"", "\"BLAKE2B\":\"x", "a digest of `bzip2-1.0.8.tar.gz` is none"),
         ("\"to\":\"app-arch/bzip2-1.0.8\"", "\"to\":\"app-arch/bzip2-9\"", "one of them is unknown"),

@@ -1,5 +1,5 @@
-//! The files in `recorded/` are logs of real builds that failed: of the broken tree in `tests/`, and of GNU hello with an
-//! error put into it (cut).
+//! The files in `recorded/` are logs of real builds that failed: of the broken tree in `tests/`, and of GNU hello with
+//! an error put into it (cut).
 
 use super::*;
 
@@ -90,6 +90,33 @@ fn failures_before_the_first_phase_are_read_too() {
 }
 
 #[test]
+fn a_dependency_that_cannot_be_installed_is_named() {
+    let collision = recorded!("collision");
+    assert_eq!(collision.cpv.as_ref().unwrap().to_string(), "odd/collide-b-1");
+    check(
+        collision,
+        Some("dependencies"),
+        None,
+        &[
+            " *     /usr/bin/odd-collide",
+            " * Searching all installed packages for file collisions...",
+            " * Press Ctrl-C to Stop",
+            " * odd/collide-a-1:0::bindery-broken",
+            " *     /usr/bin/odd-collide",
+            " * Package 'odd/collide-b-1' NOT merged due to file collisions. If",
+            " * necessary, refer to your elog messages for the whole content of the",
+            " * above message.",
+        ],
+    );
+    let postinst = recorded!("postinst");
+    assert_eq!(postinst.cpv.unwrap().to_string(), "fails/postinst-1");
+    assert_eq!(
+        (postinst.phase.as_deref(), postinst.reason.as_deref()),
+        (Some("postinst"), Some("cannot be set up here"))
+    );
+}
+
+#[test]
 fn a_build_that_was_stopped_tells_its_phase_and_last_lines() {
     let log = b">>> Compiling source in /x ...\ngcc -c a.c\ngcc -c b.c\n";
     check(failure(log), Some("compile"), None, &["gcc -c a.c", "gcc -c b.c"]);
@@ -145,7 +172,8 @@ fn a_hostile_log_is_bounded_and_harmless() {
     for i in 0..100 {
         log.extend(format!(" *   line {i}\n").into_bytes());
     }
-    let Failure { phase, reason, telling } = failure(&log);
+    let Failure { cpv, phase, reason, telling } = failure(&log);
+    assert_eq!(cpv.unwrap().to_string(), "a/b-1");
     assert_eq!(phase.as_deref(), Some("compile"));
     assert_eq!(reason.unwrap(), "line 0 line 1 line 2 line 3");
     assert_eq!(telling.len(), TELLING);
