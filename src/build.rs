@@ -1,1 +1,171 @@
-//! Builds a plan's packages, each in a root of its own.
+//! One run: plan, fetch, build each package in a root of its own, publish.
+//!
+//! A package that fails costs only itself and what needs it: the others are built, what is finished is kept, and the
+//! last good package of a failed one stays published.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use crate::atom::{Atom, Cpv};
+use crate::binhost::pool::{Entry, Pool};
+use crate::config::Config;
+use crate::event::{Event, Sink};
+use crate::package::{DEFAULT_SOURCE_DATE, SecretKey, key};
+use crate::plan::Action;
+use crate::profile::Profile;
+use crate::sandbox::IdRange;
+use crate::state::{Lock, State};
+use crate::{distfiles, layer};
+
+mod error;
+mod fetch;
+mod finish;
+mod one;
+mod prepare;
+mod publish;
+mod record;
+mod room;
+
+pub use error::{Blame, BuildError};
+use one::Shop;
+pub use prepare::{Prepared, image, prepare};
+pub use record::{Outcome, Record, Status, alive, runs};
+
+/// What a run has to work with.
+#[derive(Debug, Clone, Copy)]
+pub struct Host<'a> {
+    /// Where things are.
+    pub state: &'a State,
+    /// What the configuration files say.
+    pub config: &'a Config,
+    /// The id range that roots belong to.
+    pub ids: &'a IdRange,
+    /// Set by a signal: everything is stopped and cleaned up.
+    pub cancel: &'a AtomicBool,
+    /// How many jobs one build may run at a time.
+    pub jobs: u32,
+    /// `SOURCE_DATE_EPOCH` from the environment, which wins over the profile's.
+    pub source_date: Option<u64>,
+    /// Through which proxy source archives are fetched.
+    pub proxy: Option<&'a distfiles::Proxy>,
+}
+
+impl Host<'_> {
+    /// Returns the time that stands for "now" in a profile's builds, in seconds since 1970.
+    fn source_date(&self, profile: &Profile) -> u64 {
+        self.source_date.or(profile.source_date_epoch).unwrap_or(DEFAULT_SOURCE_DATE)
+    }
+}
+
+/// Builds what `atoms` need for a profile, and publishes it; `asked` is what the user typed. Events go to `on` and into
+/// the run's record. An error means that the run could not go on; a package that failed is in the status.
+pub fn build(
+    host: &Host<'_>,
+    profile: &Profile,
+    atoms: &[Atom],
+    asked: &[String],
+    on: Sink<'_>,
+) -> Result<Status, BuildError> {
+    let dir = host.state.profile(&profile.name);
+    let held = dir.lock()?;
+    // Before anything is built: it would be of no use without.
+    let key = key::load(&host.state.keys(), &profile.key)?;
+    let mut record = Record::start(host.state, &profile.name, asked)?;
+    on(Event::RunStarted { run: record.status.id.clone(), profile: profile.name.clone() });
+    let result = run(host, profile, atoms, &held, &key, &mut record, on);
+    let outcome = match &result {
+        Ok(()) if record.status.failed.is_empty() => Outcome::Done,
+        Ok(()) => Outcome::Failed,
+        Err(BuildError::Interrupted) => Outcome::Interrupted,
+        Err(error) => {
+            record.status.error = Some(layer::chain(error));
+            Outcome::Failed
+        }
+    };
+    // The first failure counts: a full disk takes the status with it.
+    let ended = record.end(outcome);
+    result?;
+    Ok(ended?)
+}
+
+fn run(
+    host: &Host<'_>,
+    profile: &Profile,
+    atoms: &[Atom],
+    held: &Lock,
+    key: &SecretKey,
+    record: &mut Record,
+    on: Sink<'_>,
+) -> Result<(), BuildError> {
+    let pool = Pool::open(&host.state.profile(&profile.name));
+    pool.clean(held)?;
+    let prepared = prepare(host, profile, atoms, &record.dir().join("portage"), on)?;
+    record.write_json("plan.json", &prepared.plan)?;
+    let build = prepared.plan.to_build().count();
+    let planned = Event::Planned { build, reuse: prepared.plan.packages.len() - build };
+    record.event(&planned);
+    on(planned);
+    fetch::fetch(host, profile, &prepared, on)?;
+    let source_date = host.source_date(profile);
+    let shop = Shop { host, profile, prepared: &prepared, pool: &pool, held, key, source_date };
+    let ready = packages(&shop, record, on)?;
+    let published = publish::publish(&shop, &ready)?;
+    record.status.generation = Some(published.generation.number);
+    if published.new {
+        let event = Event::Published {
+            generation: published.generation.number,
+            path: published.generation.path.clone(),
+            packages: published.generation.statement.packages.len(),
+        };
+        record.event(&event);
+        on(event);
+    }
+    Ok(())
+}
+
+/// Builds or takes every package of the plan, in its order; returns those that are there.
+fn packages(shop: &Shop<'_>, record: &mut Record, on: Sink<'_>) -> Result<BTreeMap<Cpv, Entry>, BuildError> {
+    let plan = &shop.prepared.plan;
+    let (slots, of) = (plan.slots(), plan.to_build().count());
+    let mut ready: BTreeMap<Cpv, Entry> = BTreeMap::new();
+    let mut without: BTreeMap<Cpv, Cpv> = BTreeMap::new();
+    let mut number = 0;
+    for planned in &plan.packages {
+        let reuse = match &planned.action {
+            Action::Reuse(reuse) => Some(reuse.clone()),
+            Action::Build(_) => None,
+        };
+        number += usize::from(reuse.is_none());
+        if let Some(because) = planned.needs.iter().find_map(|cpv| without.get(cpv)).cloned() {
+            let event = Event::BuildSkipped { cpv: planned.cpv.clone(), because: because.clone() };
+            record.event(&event);
+            on(event);
+            record.status.skipped.push(planned.cpv.clone());
+            without.insert(planned.cpv.clone(), because);
+            continue;
+        }
+        let mut planned = planned.clone();
+        let contents = ready.iter().map(|(cpv, entry)| (cpv.clone(), entry.facts.content.clone())).collect();
+        let reuse = reuse.or_else(|| planned.settle(&slots, &contents, &shop.prepared.pooled));
+        if let Some(reuse) = reuse {
+            let entry = shop.pool.find(&planned.cpv, reuse.build_id)?;
+            ready.insert(planned.cpv.clone(), entry.ok_or(BuildError::Vanished { cpv: planned.cpv.clone() })?);
+            continue;
+        }
+        match one::build(shop, &planned, &ready, record, (number, of), on)? {
+            Ok(entry) => {
+                record.status.built.push(planned.cpv.clone());
+                ready.insert(planned.cpv, entry);
+            }
+            Err(one::Failed { reason, telling, log }) => {
+                let event = Event::BuildFailed { cpv: planned.cpv.clone(), reason, telling, log };
+                record.event(&event);
+                on(event);
+                record.status.failed.push(planned.cpv.clone());
+                without.insert(planned.cpv.clone(), planned.cpv);
+            }
+        }
+        record.save()?;
+    }
+    Ok(ready)
+}

@@ -1,1 +1,141 @@
 //! The command line: types, dispatch, and the only place that prints.
+//!
+//! Order: hidden entry points (bindery started again by itself, inside a namespace), then clap's types, then one
+//! function for each command: arguments → request → call → show.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::atom::Name;
+
+mod build;
+mod client;
+mod context;
+mod doctor;
+mod entry;
+mod events;
+mod image;
+mod key;
+mod log;
+mod profile;
+mod reap;
+pub mod report;
+mod run;
+mod serve;
+mod signals;
+mod verify;
+
+use context::Context;
+use report::{Failure, Kind};
+
+/// Build signed binary packages from ebuilds, in one isolated root per hardware profile
+#[derive(Debug, Parser)]
+#[command(name = "bindery", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
+struct Args {
+    /// Keep everything below this folder instead of the system's or the user's own folders
+    #[arg(long, global = true, value_name = "DIR", env = "BINDERY_STATE")]
+    state: Option<PathBuf>,
+    /// Look for bindery.toml, profiles/ and images/ in this folder first
+    #[arg(long, global = true, value_name = "DIR", env = "BINDERY_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print JSON on stdout where something is listed or shown
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit status: 0 done; 1 what was asked for is wrong; 2 the command line is; 3 a package failed or was refused; \
+4 the host cannot do it; 70 a bug; 130 stopped by a signal. `run` and `shell` pass the command's status on \
+(128 + signal) and use 125 to 127 for failures of their own.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build packages and everything they need that is not built yet, and publish them
+    Build(build::Args),
+    /// Run a command in a sandbox: no network, a root of its own, thrown away afterwards
+    Run(run::Args),
+    /// Open an interactive shell in a sandbox, to look around
+    Shell(run::ShellArgs),
+    /// Make and look at images
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Look at and check hardware profiles
+    #[command(subcommand)]
+    Profile(profile::Command),
+    /// Make and look at signing keys
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Check package files: form, hashes, signatures
+    Verify(verify::Args),
+    /// Write what machines need that install from here
+    #[command(subcommand)]
+    Client(client::Command),
+    /// Serve the published generations over HTTP
+    Serve(serve::Args),
+    /// Show runs, and the logs of their packages
+    Log(log::Args),
+    /// Say what this host can do, and how to mend what it cannot
+    Doctor,
+    /// Remove what killed processes left behind
+    Reap,
+}
+
+/// An image or a profile to take a root from.
+#[derive(Debug, clap::Args)]
+#[group(required = false, multiple = false)]
+struct Source {
+    /// The image to run in
+    #[arg(long, value_name = "NAME")]
+    image: Option<Name>,
+    /// The profile whose image, environment and limits to run in
+    #[arg(long, value_name = "NAME")]
+    profile: Option<Name>,
+}
+
+/// Runs the program with its arguments, the first being its name, and returns its exit code.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    if let Some(code) = entry::dispatch(&args) {
+        return code;
+    }
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(error) => {
+            // clap prints help and version to stdout, mistakes to stderr.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let own_codes = matches!(args.command, Command::Run(_) | Command::Shell(_));
+    match dispatch(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(mut failure) => {
+            if own_codes && !matches!(failure.kind, Kind::Command(_)) {
+                failure.kind = Kind::Command(125);
+            }
+            failure.show()
+        }
+    }
+}
+
+fn dispatch(args: Args) -> Result<(), Failure> {
+    let cx = Context::new(args.state, args.config, args.json)?;
+    match args.command {
+        Command::Build(args) => build::build(&cx, args),
+        Command::Run(args) => run::run(&cx, args),
+        Command::Shell(args) => run::shell(&cx, args),
+        Command::Image(command) => image::image(&cx, command),
+        Command::Profile(command) => profile::profile(&cx, command),
+        Command::Key(command) => key::key(&cx, command),
+        Command::Verify(args) => verify::verify(&cx, &args),
+        Command::Client(command) => client::client(&cx, command),
+        Command::Serve(args) => serve::serve(&cx, &args),
+        Command::Log(args) => log::log(&cx, &args),
+        Command::Doctor => doctor::doctor(&cx),
+        Command::Reap => reap::reap(&cx),
+    }
+}

@@ -25,6 +25,7 @@ pub mod build;
 pub mod client;
 pub mod config;
 pub mod distfiles;
+pub mod doctor;
 pub mod image;
 pub mod layer;
 pub mod package;

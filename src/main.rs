@@ -1,12 +1,7 @@
-//! The program: everything is in the library.
+//! The program. Everything is in the library; here, only the hidden entry points come before the command line.
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().collect();
-    if let Some(code) = bindery::sandbox::entry(&args).or_else(|| bindery::image::entry(&args)) {
-        return code;
-    }
-    ExitCode::SUCCESS
+    bindery::cli::main(std::env::args_os().collect())
 }

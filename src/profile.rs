@@ -52,7 +52,7 @@ mod show;
 mod text;
 
 pub use file::ProfileFile;
-pub use limits::Limits;
+pub use limits::{Limits, parse_size, parse_time};
 pub use sets::SetError;
 pub use text::{
     Arch, Chost, Description, Feature, Keyword, License, Options, PackageLine, UseWord, Variable, VariableValue,

@@ -91,7 +91,7 @@ pub struct Request<'a, 's> {
 }
 
 /// How a command ended.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize)]
 pub struct Exit {
     /// Its exit code or the signal that ended it; SIGKILL where it was stopped.
     pub status: Status,

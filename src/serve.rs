@@ -64,24 +64,6 @@ pub fn run(
     result
 }
 
-/// Waits for SIGINT or SIGTERM: what `run` takes as `shutdown` where nothing else stops the server.
-pub async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers both signals end the process, which is what they ask for.
-        return std::future::pending().await;
-    };
-    std::future::poll_fn(|cx| {
-        if interrupt.poll_recv(cx).is_ready() {
-            std::task::Poll::Ready(())
-        } else {
-            terminate.poll_recv(cx).map(|_| ())
-        }
-    })
-    .await;
-}
-
 /// The server could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {

@@ -20,7 +20,10 @@ fn all_sources() -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     sources(&src, &mut files);
     files.sort();
-    files.into_iter().map(|f| (f.strip_prefix(&src).unwrap().to_path_buf(), std::fs::read_to_string(&f).unwrap())).collect()
+    files
+        .into_iter()
+        .map(|f| (f.strip_prefix(&src).unwrap().to_path_buf(), std::fs::read_to_string(&f).unwrap()))
+        .collect()
 }
 
 /// Returns the module that a file belongs to.

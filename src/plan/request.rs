@@ -21,6 +21,9 @@ use crate::digest::Digest;
 /// Changes whenever bindery itself makes different packages of the same inputs.
 const VERSION: u32 = 1;
 
+/// The name of the version among the parts that are kept.
+const VERSION_PART: &str = "version";
+
 /// What a package is built from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +53,19 @@ impl Request {
     pub(super) fn without_dependencies(&self) -> Self {
         let parts = self.parts.iter().filter(|(part, _)| !part.starts_with("dependency "));
         Self { version: self.version, parts: parts.map(|(part, value)| (part.clone(), value.clone())).collect() }
+    }
+
+    /// Returns the parts as they are kept beside a package; [`Request::from_parts`] reads them.
+    pub fn to_parts(&self) -> BTreeMap<String, String> {
+        let version = (VERSION_PART.to_string(), self.version.to_string());
+        self.parts.clone().into_iter().chain([version]).collect()
+    }
+
+    /// Returns the request that was kept beside a package; nothing where that is none.
+    pub fn from_parts(parts: &BTreeMap<String, String>) -> Option<Self> {
+        let mut parts = parts.clone();
+        let version = parts.remove(VERSION_PART)?.parse().ok()?;
+        Some(Self { version, parts })
     }
 
     /// Returns the request key.

@@ -87,13 +87,23 @@ const UNITS: &[(&str, u64)] = &[
 impl TryFrom<Text> for Size {
     type Error = String;
     fn try_from(text: Text) -> Result<Self, String> {
-        parse_size(&text.0)
+        bytes(&text.0)
             .map(Self)
             .ok_or_else(|| format!("`{}` is not a size (a number and a unit, as \"512MiB\" or \"4GiB\")", text.shown()))
     }
 }
 
-fn parse_size(text: &str) -> Option<u64> {
+/// Reads a number of bytes with its unit, as `512MiB`.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    Size::try_from(Text(text.to_string())).map(|size| size.0)
+}
+
+/// Reads a length of time with its units, as `90s` or `1h 30min`; from a second to a year.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    Span::try_from(Text(text.to_string())).map(|span| span.0)
+}
+
+fn bytes(text: &str) -> Option<u64> {
     let at = text.find(|c: char| c.is_ascii_alphabetic())?;
     let (number, unit) = (text.get(..at)?.trim_end(), text.get(at..)?);
     let unit = UNITS.iter().find(|(name, _)| *name == unit)?.1;

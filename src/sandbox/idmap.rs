@@ -15,6 +15,7 @@
 //! 2^31 (systemd's UIDS-GIDS.md calls 1879048192 to 2147352575 unused). A range of root's that overlaps anybody else's
 //! subordinate ids, or a user or group of the host, is refused: files of one would belong to the other.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 
@@ -40,6 +41,12 @@ pub struct IdRange {
     gids: u32,
     /// The user's own ids where newuidmap(1) writes the maps; root writes them itself.
     user: Option<(u32, u32)>,
+}
+
+impl fmt::Display for IdRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "user ids from {}, group ids from {}, {COUNT} of each", self.uids, self.gids)
+    }
 }
 
 /// What the host says about ids.

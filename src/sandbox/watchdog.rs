@@ -1,5 +1,6 @@
 //! When a payload is stopped: too long, too quiet, too big, or called off. Pure: time and sizes are given to it.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::sandbox::plan::Limits;
@@ -21,6 +22,18 @@ pub enum Stopped {
     Memory,
     /// The caller called it off.
     Cancelled,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Time => "it took longer than its limit of time, and was stopped",
+            Self::Silence => "it printed nothing for longer than its limit of silence, and was stopped",
+            Self::Disk => "it wrote more than its limit of disk, or the disk is nearly full, and was stopped",
+            Self::Memory => "it needed more memory than its limit, and the kernel ended it",
+            Self::Cancelled => "it was stopped",
+        })
+    }
 }
 
 #[derive(Debug)]

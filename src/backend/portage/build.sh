@@ -11,7 +11,7 @@ shift 3
 if [ $# -gt 0 ]; then
 	printf '>>> Preparing the root of %s\n' "${package#=}"
 	# Their signatures were verified outside, and the plan has decided that they may be used.
-	ACCEPT_KEYWORDS='**' ACCEPT_LICENSE='*' PKGDIR=$packages \
+	ACCEPT_KEYWORDS='**' ACCEPT_LICENSE='*' FEATURES=binpkg-ignore-signature PKGDIR=$packages \
 		emerge --usepkgonly --nodeps --oneshot --quiet --color=n "$@" || exit 80
 fi
 

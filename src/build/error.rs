@@ -1,0 +1,183 @@
+//! Why a run could not go on, whose fault it is, and what to do.
+
+use std::path::PathBuf;
+
+use crate::atom::Cpv;
+use crate::backend::resolution::Problem;
+use crate::backend::{ResolutionError, SettingsError, UnknownBackend};
+use crate::binhost::generation::GenerationError;
+use crate::binhost::pool::PoolError;
+use crate::distfiles::FetchError;
+use crate::fs::PathError;
+use crate::image::ImageError;
+use crate::layer::LayerError;
+use crate::package::{KeyError, NormaliseError, SignApartError, VerifyError};
+use crate::plan::{GraphError, InputsError, Refusal};
+use crate::sandbox::SandboxError;
+use crate::state::{LockError, StateError};
+use crate::tree::TreeError;
+
+/// Whose fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// What was asked for, or configured, is wrong.
+    User,
+    /// A package is.
+    Package,
+    /// The host cannot do it.
+    Host,
+    /// A signal stopped it.
+    Signal,
+}
+
+/// A run could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A signal asked for an end.
+    #[error("stopped")]
+    Interrupted,
+    /// A file operation failed.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Another bindery is at work.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// There is no image.
+    #[error(transparent)]
+    Image(Box<ImageError>),
+    /// A tree cannot be used.
+    #[error(transparent)]
+    Tree(Box<TreeError>),
+    /// The profile names a backend that is none.
+    #[error(transparent)]
+    Backend(#[from] UnknownBackend),
+    /// The profile says something that cannot be written down.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The resolver failed.
+    #[error("the package manager's resolver failed: {exit}")]
+    Resolver {
+        /// How it ended.
+        exit: String,
+    },
+    /// The resolver's answer is none.
+    #[error(transparent)]
+    Resolution(#[from] ResolutionError),
+    /// There is no plan for what was asked.
+    #[error("cannot plan this:{}", problems.iter().map(|p| format!("\n  {p}")).collect::<String>())]
+    Unsolvable {
+        /// What stands in the way.
+        problems: Vec<Problem>,
+        /// What might be meant.
+        hints: Vec<String>,
+    },
+    /// Some packages cannot be built here.
+    #[error("cannot build this:{}", refusals.iter().map(|r| format!("\n  {r}")).collect::<String>())]
+    Refused {
+        /// Which, and why.
+        refusals: Vec<Refusal>,
+        /// Where archives are put by hand.
+        distfiles: PathBuf,
+    },
+    /// The resolver's plan contradicts itself.
+    #[error(transparent)]
+    Graph(Box<GraphError>),
+    /// What a package is built from cannot be read.
+    #[error(transparent)]
+    Inputs(#[from] InputsError),
+    /// Source archives cannot be had.
+    #[error(transparent)]
+    Fetch(Box<FetchError>),
+    /// The signing key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A sandbox could not be set up.
+    #[error(transparent)]
+    Sandbox(Box<SandboxError>),
+    /// Something in the id range could not be done.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A package could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignApartError),
+    /// A package is not right after it was signed.
+    #[error("the package that was just signed is not right")]
+    Verify(#[from] VerifyError),
+    /// What the sandbox says of a package cannot be.
+    #[error(transparent)]
+    Normalise(#[from] NormaliseError),
+    /// The pool cannot be used.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The generation could not be published.
+    #[error(transparent)]
+    Generation(Box<GenerationError>),
+    /// A build left something that is no package.
+    #[error("its package is refused: {0}")]
+    Odd(String),
+    /// A package of the plan is not there when it is its turn.
+    #[error("`{cpv}` is no longer in the pool; start again")]
+    Vanished {
+        /// The package.
+        cpv: Cpv,
+    },
+    /// The plan's order is wrong.
+    #[error("`{cpv}` is to be built before `{needed}`, which it needs; this is a bug")]
+    Order {
+        /// The package.
+        cpv: Cpv,
+        /// What it needs.
+        needed: Box<Cpv>,
+    },
+}
+
+/// The larger ones are boxed: every function that may fail carries the room for the largest.
+macro_rules! boxed {
+    ($($variant:ident($error:ty)),*) => {$(
+        impl From<$error> for BuildError {
+            fn from(error: $error) -> Self {
+                Self::$variant(Box::new(error))
+            }
+        }
+    )*};
+}
+
+boxed!(
+    Fetch(FetchError),
+    Generation(GenerationError),
+    Graph(GraphError),
+    Image(ImageError),
+    Sandbox(SandboxError),
+    Tree(TreeError)
+);
+
+impl BuildError {
+    /// Returns whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Interrupted => Blame::Signal,
+            Self::Tree(_)
+            | Self::Backend(_)
+            | Self::Settings(_)
+            | Self::Unsolvable { .. }
+            | Self::Refused { .. }
+            | Self::Inputs(_)
+            | Self::Fetch(_)
+            | Self::Key(_)
+            | Self::Lock(LockError::Held { .. }) => Blame::User,
+            Self::Odd(_) | Self::Resolver { .. } | Self::Resolution(_) | Self::Graph(_) => Blame::Package,
+            _ => Blame::Host,
+        }
+    }
+
+    /// Returns what to do about it.
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Unsolvable { hints, .. } => hints.clone(),
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! From what a build left to a package in the pool: normalised in a sandbox of its own, signed outside of any.
+//!
+//! 1. A second sandbox, with this program and without network, sees what the build wrote (read-only) and an empty folder;
+//!    there it reads the package as hostile, writes the canonical one, and prints what is in it.
+//! 2. A process of its own, which reads no archive, signs the canonical package.
+//! 3. The signed package is verified as a client does it, and goes into the pool.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use crate::atom::Cpv;
+use crate::backend::Step;
+use crate::binhost::pool::{Entry, Origin};
+use crate::build::BuildError;
+use crate::build::one::Shop;
+use crate::build::room::{Room, describe, interrupted, path};
+use crate::fs;
+use crate::package::{self, NormaliseOptions, Normalised, SignOptions, entry::NORMALISE, key};
+use crate::process;
+use crate::root::{Bind, Limits};
+use crate::sandbox::{Status, Stream};
+
+/// The longest description of a package that is believed, in bytes.
+const ANSWER: usize = 64 << 20;
+/// The longest complaint about one that is kept, in bytes.
+const COMPLAINT: usize = 4000;
+/// How long reading a package may take: far longer than the largest takes.
+const TIME: Duration = Duration::from_secs(60 * 60);
+
+/// Finishes the package that a build left below `upper`; `scratch` is a folder of this user's, closed to everyone else.
+pub(super) fn finish(
+    shop: &Shop<'_>,
+    cpv: &Cpv,
+    upper: &Path,
+    scratch: &Path,
+    origin: &Origin,
+) -> Result<Entry, BuildError> {
+    let out = scratch.join("out");
+    fs::create_dir_new(&out, 0o700)?;
+    // The sandbox's ids are none of this user's: the folder is open to all, and the one above it to nobody else.
+    fs::set_mode(&out, 0o777)?;
+    let Normalised { facts, is_new } = normalise(shop, cpv, upper, &out)?;
+    if !is_new {
+        // The same came out again: the package stays, and what it can be made from is noted.
+        let entry = shop.pool.find(cpv, facts.build_id)?.ok_or_else(|| BuildError::Vanished { cpv: cpv.clone() })?;
+        return Ok(shop.pool.note(shop.held, &entry, origin)?);
+    }
+    let signed = scratch.join("signed");
+    let secret = key::secret_file(&shop.host.state.keys(), &shop.profile.key);
+    package::sign_apart(&SignOptions { key: secret, input: out.join("package"), output: signed.clone() })?;
+    let verified = package::verify(&signed, &[shop.key.certificate()], SystemTime::now())?;
+    if verified.facts != facts {
+        return Err(BuildError::Odd("it is not what the sandbox said it is".to_string()));
+    }
+    Ok(shop.pool.add(shop.held, &signed, &facts, origin)?)
+}
+
+/// Reads the package in a sandbox of its own, which writes the canonical one, unless the pool has it, to `out/package`.
+fn normalise(shop: &Shop<'_>, cpv: &Cpv, upper: &Path, out: &Path) -> Result<Normalised, BuildError> {
+    let known = shop.pool.builds(cpv)?.into_iter().map(|entry| (entry.facts.content, entry.facts.build_id));
+    let options = NormaliseOptions {
+        input: shop.prepared.backend.artefact(cpv).on(Path::new("/in")),
+        output: "/out/package".into(),
+        cpv: cpv.clone(),
+        source_date: shop.source_date,
+        known: known.collect(),
+        next: shop.pool.next(cpv)?.build_id,
+    };
+    let program = fs::canonicalize(Path::new("/proc/self/exe"))?;
+    let binds = [
+        Bind { from: program, to: path("/bindery"), writable: false },
+        Bind { from: upper.to_path_buf(), to: path("/in"), writable: false },
+        Bind { from: out.to_path_buf(), to: path("/out"), writable: true },
+    ];
+    let json = serde_json::to_string(&options).expect("options are plain data");
+    let step = Step { args: vec!["/bindery".into(), NORMALISE.into(), json], env: Vec::new() };
+    let limits = Limits { time: Some(TIME), ..Limits::default() };
+    let mut room = Room::new(shop.host, &format!("reading the package of {cpv}"))?;
+    let (mut answer, mut complaint) = (Vec::new(), Vec::new());
+    let mut sink = |stream: Stream, bytes: &[u8]| {
+        let (kept, most) = if stream == Stream::Out { (&mut answer, ANSWER) } else { (&mut complaint, COMPLAINT) };
+        kept.extend(bytes.iter().take(most.saturating_sub(kept.len())));
+    };
+    let exit = room.run(&shop.prepared.image, &binds, &step, &limits, None, &mut sink);
+    let closed = room.close();
+    let exit = exit?;
+    closed?;
+    interrupted(shop.host.cancel)?;
+    if exit.status != Status::Code(0) || exit.stopped.is_some() {
+        let said = process::tail(&complaint);
+        return Err(BuildError::Odd(if said.is_empty() { describe(&exit) } else { said }));
+    }
+    package::parse_result(&answer, &options).map_err(|e| BuildError::Odd(e.to_string()))
+}

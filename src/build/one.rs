@@ -1,0 +1,218 @@
+//! Builds one package: a fresh root with what it needs, the package manager under a watchdog, then [`finish`].
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::atom::{Cpv, NameError};
+use crate::backend::{self, Build, PackageFile};
+use crate::binhost::pool::{Entry, Origin, Pool};
+use crate::build::finish;
+use crate::build::prepare::Prepared;
+use crate::build::record::Record;
+use crate::build::room::{Room, describe, interrupted, limits, path};
+use crate::build::{BuildError, Host};
+use crate::event::{Event, Sink};
+use crate::fs::{self, File, PathError};
+use crate::package::SecretKey;
+use crate::plan::Planned;
+use crate::profile::Profile;
+use crate::root::Bind;
+use crate::sandbox::{Exit, Status};
+use crate::state::Lock;
+
+/// The longest log that is kept, in bytes; a build that prints for ever would fill the disk.
+const LOG: u64 = 256 << 20;
+
+/// What every package of a run is built with.
+#[derive(Debug)]
+pub(super) struct Shop<'a> {
+    pub(super) host: &'a Host<'a>,
+    pub(super) profile: &'a Profile,
+    pub(super) prepared: &'a Prepared,
+    pub(super) pool: &'a Pool,
+    pub(super) held: &'a Lock,
+    pub(super) key: &'a SecretKey,
+    pub(super) source_date: u64,
+}
+
+/// Why there is no package.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) reason: String,
+    pub(super) telling: Vec<String>,
+    pub(super) log: PathBuf,
+}
+
+/// Builds a package whose dependencies are all in the pool; `ready` says which build of each. An error is the host's
+/// fault, `Failed` the package's.
+pub(super) fn build(
+    shop: &Shop<'_>,
+    planned: &Planned,
+    ready: &BTreeMap<Cpv, Entry>,
+    record: &mut Record,
+    number: (usize, usize),
+    on: Sink<'_>,
+) -> Result<Result<Entry, Failed>, BuildError> {
+    let dir = record.package(&planned.cpv)?;
+    let log = dir.join("log");
+    let started = Instant::now();
+    let event = Event::BuildStarted { cpv: planned.cpv.clone(), log: log.clone(), number: number.0, of: number.1 };
+    record.event(&event);
+    on(event);
+    let mut room = Room::new(shop.host, &format!("building {} for {}", planned.cpv, shop.profile.name))?;
+    let result = build_in(shop, planned, ready, record, &mut room, &dir);
+    let closed = room.close();
+    let result = result?;
+    closed?;
+    match result {
+        Ok(entry) => {
+            let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let event = Event::BuildFinished {
+                cpv: planned.cpv.clone(),
+                build_id: entry.facts.build_id,
+                content: entry.facts.content.clone(),
+                milliseconds,
+            };
+            record.event(&event);
+            on(event);
+            Ok(Ok(entry))
+        }
+        Err(reason) => Ok(Err(Failed { reason: reason.0, telling: reason.1, log })),
+    }
+}
+
+type Telling = (String, Vec<String>);
+
+fn build_in(
+    shop: &Shop<'_>,
+    planned: &Planned,
+    ready: &BTreeMap<Cpv, Entry>,
+    record: &Record,
+    room: &mut Room<'_>,
+    dir: &Path,
+) -> Result<Result<Entry, Telling>, BuildError> {
+    let host = shop.host;
+    let backend = shop.prepared.backend;
+    // Of this user's, and nobody else's: what lies below may be open to all.
+    let scratch = dir.join("scratch");
+    room.lease().owns_path(scratch.clone())?;
+    fs::create_dir_new(&scratch, 0o700)?;
+    let packages = scratch.join("packages");
+    lay_out(shop, planned, ready, &packages)?;
+
+    let mut binds = shop.prepared.mounts.binds();
+    binds.push(Bind { from: packages, to: path(backend::PACKAGES), writable: false });
+    let build = Build { cpv: &planned.cpv, needs: &planned.needs, source_date: shop.source_date };
+    let mut log = Log::new(&dir.join("log"))?;
+    let exit = room.run(
+        &shop.prepared.image,
+        &binds,
+        &backend.build(&build),
+        &limits(shop.profile),
+        Some(&dir.join("config.json")),
+        &mut |_, bytes| log.take(bytes),
+    )?;
+    log.end()?;
+    keep(dir, &exit)?;
+    interrupted(host.cancel)?;
+    if exit.status != Status::Code(0) || exit.stopped.is_some() {
+        return Ok(Err(telling(shop, &exit, &dir.join("log"))?));
+    }
+    let origin = Origin {
+        request: Some(planned.request.key()),
+        inputs: planned.request.to_parts(),
+        run: Some(record.status.id.clone()),
+        built: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+    };
+    match finish::finish(shop, &planned.cpv, &room.upper(), &scratch, &origin) {
+        Ok(entry) => Ok(Ok(entry)),
+        Err(BuildError::Odd(why)) => Ok(Err((format!("its package was refused: {why}"), Vec::new()))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Lays out the packages that the root starts with, as links into the pool, with their index.
+fn lay_out(shop: &Shop<'_>, planned: &Planned, ready: &BTreeMap<Cpv, Entry>, dir: &Path) -> Result<(), BuildError> {
+    fs::create_dir_all(dir)?;
+    let mut files = Vec::new();
+    for cpv in &planned.needs {
+        let entry = ready
+            .get(cpv)
+            .ok_or_else(|| BuildError::Order { cpv: planned.cpv.clone(), needed: Box::new(cpv.clone()) })?;
+        shop.pool.verify(entry)?;
+        let facts = &entry.facts;
+        let file = dir.join(backend::package_path(cpv, facts.build_id));
+        fs::create_dir_all(file.parent().unwrap_or(dir))?;
+        fs::hard_link(&entry.file, &file)?;
+        files.push(PackageFile {
+            cpv: cpv.clone(),
+            build_id: facts.build_id,
+            build_time: facts.build_time,
+            slot: facts.slot.clone(),
+            eapi: facts.eapi.clone(),
+            size: entry.hashes.size,
+            provides: facts.provides.clone(),
+            requires: facts.requires.clone(),
+            defined_phases: facts.defined_phases.join(" "),
+            repo: facts.repo.parse().map_err(|e: NameError| BuildError::Odd(e.to_string()))?,
+        });
+    }
+    Ok(fs::write_atomic(&dir.join("Packages"), shop.prepared.backend.index(&files), 0o644)?)
+}
+
+/// Says why a build failed.
+fn telling(shop: &Shop<'_>, exit: &Exit, log: &Path) -> Result<Telling, BuildError> {
+    let file = fs::open(log)?;
+    let failure = shop
+        .prepared
+        .backend
+        .failure(&mut std::io::BufReader::new(file))
+        .map_err(|e| BuildError::Path(PathError::on("read", log)(e)))?;
+    let reason = match (&exit.stopped, failure.reason, failure.phase) {
+        (Some(stopped), _, Some(phase)) => format!("{stopped} (in {phase})"),
+        (Some(stopped), _, None) => stopped.to_string(),
+        (None, Some(reason), _) => reason,
+        (None, None, Some(phase)) => format!("{} (in {phase})", describe(exit)),
+        (None, None, None) => describe(exit),
+    };
+    Ok((reason, failure.telling))
+}
+
+/// Keeps how the build ended and what isolation it really had.
+fn keep(dir: &Path, exit: &Exit) -> Result<(), BuildError> {
+    let text = serde_json::to_string_pretty(exit).expect("plain data");
+    Ok(fs::write_atomic(&dir.join("status.json"), text + "\n", 0o644)?)
+}
+
+/// A log being written, bounded.
+#[derive(Debug)]
+struct Log {
+    file: File,
+    path: PathBuf,
+    written: u64,
+    failed: Option<std::io::Error>,
+}
+
+impl Log {
+    fn new(path: &Path) -> Result<Self, PathError> {
+        Ok(Self { file: fs::append(path, 0o644)?, path: path.to_path_buf(), written: 0, failed: None })
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        if self.written >= LOG || self.failed.is_some() {
+            return;
+        }
+        self.written += bytes.len() as u64;
+        let mut result = self.file.write_all(bytes);
+        if result.is_ok() && self.written >= LOG {
+            result = self.file.write_all(b"\n[bindery: the log is cut here]\n");
+        }
+        self.failed = result.err();
+    }
+
+    fn end(self) -> Result<(), PathError> {
+        self.failed.map_or(Ok(()), |e| Err(PathError::on("write", &self.path)(e)))
+    }
+}

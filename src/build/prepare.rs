@@ -1,0 +1,141 @@
+//! Everything before the first package is built: image, trees, configuration, plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::atom::{Atom, Cpv, Name};
+use crate::backend::{self, Backend, Resolution, Settings};
+use crate::binhost::pool::Pool;
+use crate::build::room::{self, Mounts};
+use crate::build::{BuildError, Host};
+use crate::config::Search;
+use crate::digest::Digest;
+use crate::event::{Event, Sink};
+use crate::image::{self, Image, ImageError};
+use crate::plan::{self, Graph, Inputs, Plan, Pooled, Request};
+use crate::profile::Profile;
+use crate::tree::{self, Tree};
+
+/// What a run knows before it builds.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What roots start from.
+    pub image: Image,
+    /// The snapshots that the run uses.
+    pub trees: Vec<Tree>,
+    /// What is to be done.
+    pub plan: Plan,
+    /// The package manager.
+    pub(super) backend: &'static dyn Backend,
+    /// What every root of the run sees.
+    pub(super) mounts: Mounts,
+    /// What the pool had when the plan was made.
+    pub(super) pooled: plan::Pool,
+}
+
+/// Makes the plan for a profile. `configuration` is a folder to be made, which must stay as long as the plan is used.
+pub fn prepare(
+    host: &Host<'_>,
+    profile: &Profile,
+    atoms: &[Atom],
+    configuration: &Path,
+    on: Sink<'_>,
+) -> Result<Prepared, BuildError> {
+    let context = image::Context { state: host.state, ids: host.ids, cancel: host.cancel };
+    let image = image(&context, &host.config.search, &profile.image, on)?;
+    let trees = trees(host, profile, on)?;
+    tree::check(&trees, &profile.portage_profile)?;
+    let backend = backend::find(&profile.backend.to_string())?;
+    let settings = Settings::of(profile, host.jobs);
+    backend.configuration(&settings)?.write_with(&profile.patches, &profile.native, configuration)?;
+    let mounts = Mounts {
+        trees: trees.iter().zip(&settings.trees).map(|(tree, s)| (s.path(), tree.path.clone())).collect(),
+        configuration: (backend.configuration_path(), configuration.to_path_buf()),
+        distfiles: host.state.distfiles(),
+    };
+    on(Event::Step { what: format!("planning {} for {}", words(atoms), profile.name) });
+    let output = room::resolve(host, profile, &image, &mounts, backend.resolve(atoms), on)?;
+    let resolution = backend.resolution(&output)?;
+    check(host, &trees, atoms, &resolution)?;
+    let pooled = pooled(&Pool::open(&host.state.profile(&profile.name)))?;
+    let plan = decide(&resolution, &image, &mounts, &pooled, &host.state.distfiles(), host.source_date(profile))?;
+    Ok(Prepared { image, trees, plan, backend, mounts, pooled })
+}
+
+/// Returns an image that is made from the definition as it is now: the one there is, or a new one.
+pub fn image(cx: &image::Context<'_>, search: &Search, name: &Name, on: Sink<'_>) -> Result<Image, ImageError> {
+    let definition = image::Definition::find(name, search.folders())?;
+    if let Some(image) = image::find(cx, name)? {
+        if image.origin.definition == definition.digest() {
+            return Ok(image);
+        }
+        on(Event::Step { what: format!("the definition of image {name} has changed since it was made") });
+    }
+    image::make(cx, &definition, &image::Mode::Newest, on)
+}
+
+fn trees(host: &Host<'_>, profile: &Profile, on: Sink<'_>) -> Result<Vec<Tree>, BuildError> {
+    let mut trees = Vec::new();
+    for name in &profile.trees {
+        let path = host.config.trees.get(name).expect("a profile's trees are checked when it is resolved");
+        trees.push(tree::snapshot(name, &path.value, &host.state.trees(), on)?);
+    }
+    Ok(trees)
+}
+
+/// Refuses what cannot be built, before anything is.
+fn check(host: &Host<'_>, trees: &[Tree], atoms: &[Atom], resolution: &Resolution) -> Result<(), BuildError> {
+    if !resolution.ok {
+        let mut known: Vec<Cpv> = Vec::new();
+        for tree in trees {
+            known.extend(tree::ebuilds(&tree.path)?);
+        }
+        let meant = atoms.iter().filter_map(|atom| Some((atom, tree::meant(&known, atom)?)));
+        let hints = meant.map(|(atom, meant)| format!("`{atom}`: did you mean `{meant}`?")).collect();
+        return Err(BuildError::Unsolvable { problems: resolution.problems.clone(), hints });
+    }
+    let present = |file: &backend::resolution::Distfile| host.state.distfiles().join(file.name.as_str()).is_file();
+    let refusals = plan::refusals(resolution, &present);
+    if refusals.is_empty() { Ok(()) } else { Err(BuildError::Refused { refusals, distfiles: host.state.distfiles() }) }
+}
+
+fn decide(
+    resolution: &Resolution,
+    image: &Image,
+    mounts: &Mounts,
+    pooled: &plan::Pool,
+    distfiles: &Path,
+    source_date: u64,
+) -> Result<Plan, BuildError> {
+    // What is in the image counts, not how it was packed.
+    let packages = Digest::of(serde_json::to_vec(&(&image.origin.debs, &image.origin.wheels)).expect("plain data"));
+    let inputs =
+        Inputs { resolution, image: &packages, mounts: &mounts.sources(), configuration: &mounts.configuration.1 };
+    let mut requests = BTreeMap::new();
+    for package in &resolution.packages {
+        let mut request = inputs.request(package)?;
+        request.set("source-date", source_date.to_string());
+        requests.insert(package.cpv.clone(), request);
+    }
+    let graph = Graph::new(resolution)?;
+    Plan::new(resolution, &graph, requests, pooled, &BTreeSet::new())
+        .map_err(|refusal| BuildError::Refused { refusals: vec![refusal], distfiles: distfiles.to_path_buf() })
+}
+
+/// Returns what the plan compares with.
+fn pooled(pool: &Pool) -> Result<plan::Pool, BuildError> {
+    let mut pooled = plan::Pool::new();
+    for entry in pool.entries()? {
+        let Some(request) = Request::from_parts(&entry.origin.inputs) else { continue };
+        let known = Pooled { build_id: entry.facts.build_id, content: entry.facts.content.clone(), request };
+        pooled.entry(entry.facts.cpv.clone()).or_default().push(known);
+    }
+    for builds in pooled.values_mut() {
+        builds.sort_by_key(|build| build.build_id);
+    }
+    Ok(pooled)
+}
+
+fn words(atoms: &[Atom]) -> String {
+    atoms.iter().map(Atom::as_str).collect::<Vec<_>>().join(" ")
+}

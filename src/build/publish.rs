@@ -1,0 +1,44 @@
+//! Publishes what a run came to: the newest build of every package of the plan, and what was published before.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use crate::atom::Cpv;
+use crate::binhost::generation::{Generation, Meta, Published, Signer, publish as publish_generation};
+use crate::binhost::pool::Entry;
+use crate::binhost::statement;
+use crate::build::BuildError;
+use crate::build::one::Shop;
+use crate::tree::Tree;
+
+/// For how long clients that check the statement may believe it without a newer one.
+const VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Publishes `ready`, and of what was published before all that is still in the pool and not replaced.
+pub(super) fn publish(shop: &Shop<'_>, ready: &BTreeMap<Cpv, Entry>) -> Result<Published, BuildError> {
+    let dir = shop.host.state.profile(&shop.profile.name);
+    let mut entries = ready.clone();
+    if let Some(current) = Generation::current(&dir)? {
+        for package in &current.statement.packages {
+            if let Some(entry) = shop.pool.find(&package.path.cpv, package.path.build_id)? {
+                entries.entry(package.path.cpv.clone()).or_insert(entry);
+            }
+        }
+    }
+    let entries: Vec<Entry> = entries.into_values().collect();
+    let profile = shop.profile;
+    let tree = |t: &Tree| statement::Tree { name: t.name.to_string(), revision: t.revision.to_string() };
+    let meta = Meta {
+        profile: profile.name.clone(),
+        arch: profile.arch.to_string(),
+        chost: profile.chost.to_string(),
+        portage_profile: Some(profile.portage_profile.path.to_string()),
+        settings: BTreeMap::new(),
+        trees: shop.prepared.trees.iter().map(tree).collect(),
+        image: Some(shop.prepared.image.digest.clone()),
+        validity: VALIDITY,
+    };
+    let signer =
+        Signer { certificate: &shop.key.certificate(), sign: &|bytes, time| Ok(shop.key.detached(bytes, time)?) };
+    Ok(publish_generation(&dir, shop.held, &entries, &meta, &signer, SystemTime::now())?)
+}

@@ -1,0 +1,181 @@
+//! The record of a run: what was asked, planned, done, and the logs.
+//!
+//! ```text
+//! runs/ID/request.json     what was asked for
+//!         plan.json        what was decided, with reasons
+//!         events.jsonl     what happened, one JSON object a line
+//!         status.json      how it stands; `running` with a dead process means it was killed
+//!         portage/         the configuration that every package of the run saw as /etc/portage
+//!         CATEGORY/PF/     config.json (the OCI runtime spec), log, status.json of one package
+//! ```
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::atom::{Cpv, Name};
+use crate::event::Event;
+use crate::fs::{self, File, PathError};
+use crate::state::State;
+
+/// How a run ended, or stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It is at work, or was killed.
+    Running,
+    /// Everything asked for is built and published.
+    Done,
+    /// At least one package failed.
+    Failed,
+    /// A signal stopped it.
+    Interrupted,
+}
+
+/// `status.json` of a run.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    /// Format version.
+    pub version: u32,
+    /// The run's id: its starting time in UTC and the process's number.
+    pub id: String,
+    /// For which profile.
+    pub profile: Name,
+    /// What was asked for.
+    pub atoms: Vec<String>,
+    /// How it stands.
+    pub outcome: Outcome,
+    /// When it started, in seconds since 1970.
+    pub started: u64,
+    /// When it ended.
+    pub ended: Option<u64>,
+    /// The process that runs it.
+    pub process: u32,
+    /// Packages built.
+    pub built: Vec<Cpv>,
+    /// Packages that failed.
+    pub failed: Vec<Cpv>,
+    /// Packages not tried, because one they need failed.
+    pub skipped: Vec<Cpv>,
+    /// The generation that was published.
+    pub generation: Option<u64>,
+    /// What went wrong, where no package is to blame.
+    pub error: Option<String>,
+}
+
+/// A run being recorded.
+#[derive(Debug)]
+pub struct Record {
+    dir: PathBuf,
+    events: File,
+    /// What will be in `status.json` at the next [`Record::save`].
+    pub status: Status,
+}
+
+impl Record {
+    /// Starts a run's record.
+    pub fn start(state: &State, profile: &Name, atoms: &[String]) -> Result<Self, PathError> {
+        let started = now();
+        let process = std::process::id();
+        let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(started)).to_string();
+        let id = format!("{}-{process}", time.replace([':', '-'], "").replace('T', "-").trim_end_matches('Z'));
+        let dir = state.runs().join(&id);
+        fs::create_dir_new(&dir, 0o755)?;
+        let events = fs::append(&dir.join("events.jsonl"), 0o644)?;
+        let status = Status {
+            version: 1,
+            id,
+            profile: profile.clone(),
+            atoms: atoms.to_vec(),
+            outcome: Outcome::Running,
+            started,
+            ended: None,
+            process,
+            built: Vec::new(),
+            failed: Vec::new(),
+            skipped: Vec::new(),
+            generation: None,
+            error: None,
+        };
+        let record = Self { dir, events, status };
+        record.save()?;
+        Ok(record)
+    }
+
+    /// Returns the run's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns the folder of one package's build, making it.
+    pub fn package(&self, cpv: &Cpv) -> Result<PathBuf, PathError> {
+        let dir = self.dir.join(cpv.category.as_str()).join(cpv.pf());
+        fs::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+
+    /// Keeps an event. A log that cannot be written is no reason to lose the build it is about.
+    pub fn event(&mut self, event: &Event) {
+        if let Ok(mut line) = serde_json::to_string(event) {
+            line.push('\n');
+            let _ = self.events.write_all(line.as_bytes());
+        }
+    }
+
+    /// Writes `status.json`.
+    pub fn save(&self) -> Result<(), PathError> {
+        self.write_json("status.json", &self.status)
+    }
+
+    /// Writes a value beside the status.
+    pub fn write_json(&self, name: &str, value: &impl serde::Serialize) -> Result<(), PathError> {
+        let text = serde_json::to_string_pretty(value).expect("plain data with text keys");
+        fs::write_atomic(&self.dir.join(name), text + "\n", 0o644)
+    }
+
+    /// Ends the record.
+    pub fn end(mut self, outcome: Outcome) -> Result<Status, PathError> {
+        self.status.outcome = outcome;
+        self.status.ended = Some(now());
+        self.save()?;
+        Ok(self.status)
+    }
+}
+
+/// Returns the recorded runs, oldest first; a folder without a readable status is left out.
+pub fn runs(state: &State) -> Result<Vec<Status>, PathError> {
+    let mut runs: Vec<Status> = Vec::new();
+    for dir in fs::read_dir_if_exists(&state.runs())? {
+        let text = fs::read_if_exists(&dir.join("status.json"))?;
+        runs.extend(text.and_then(|text| serde_json::from_str(&text).ok()));
+    }
+    runs.sort_by(|a, b| (a.started, &a.id).cmp(&(b.started, &b.id)));
+    Ok(runs)
+}
+
+/// Returns whether the process of a run that is not ended is still there. A number that was given to another process
+/// since is taken for it; nothing but the list of runs asks.
+pub fn alive(status: &Status) -> bool {
+    Path::new("/proc").join(status.process.to_string()).exists()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_found_again_as_it_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::below(dir.path());
+        state.prepare().unwrap();
+        let mut record = Record::start(&state, &"amd64".parse().unwrap(), &["hello".into()]).unwrap();
+        record.event(&Event::Step { what: "x".into() });
+        let ended = record.end(Outcome::Done).unwrap();
+        assert_eq!(runs(&state).unwrap(), [ended]);
+    }
+}

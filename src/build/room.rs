@@ -1,0 +1,174 @@
+//! Runs the package manager in a root of its own: image below, an empty writable layer above, everything else read-only.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use crate::atom::RootPath;
+use crate::backend::{self, Step};
+use crate::build::{BuildError, Host};
+use crate::event::{Event, Sink};
+use crate::image::Image;
+use crate::profile::Profile;
+use crate::root::{self, Bind, Command, Limits, Network, Root};
+use crate::sandbox::{self, Exit, Status, Stdio, Stream};
+use crate::state::Lease;
+use crate::{fs, layer};
+
+/// The longest answer of a resolver that is kept, in bytes; the backend refuses far shorter ones.
+const ANSWER: usize = 256 << 20;
+/// How much of what a failed resolver said is shown, in bytes.
+const SAID: usize = 4000;
+
+/// What every root of a run sees, read-only.
+#[derive(Debug)]
+pub(super) struct Mounts {
+    /// Each tree: where, and its snapshot.
+    pub(super) trees: Vec<(RootPath, PathBuf)>,
+    /// The package manager's configuration: where, and the folder that holds it.
+    pub(super) configuration: (RootPath, PathBuf),
+    /// Source archives.
+    pub(super) distfiles: PathBuf,
+}
+
+impl Mounts {
+    /// Returns what a request is made from: trees and configuration.
+    pub(super) fn sources(&self) -> Vec<(RootPath, PathBuf)> {
+        self.trees.iter().chain([&self.configuration]).cloned().collect()
+    }
+
+    /// Returns the binds for a root.
+    pub(super) fn binds(&self) -> Vec<Bind> {
+        let distfiles = (path(backend::DISTFILES), self.distfiles.clone());
+        let all = self.trees.iter().chain([&self.configuration, &distfiles]);
+        all.map(|(to, from)| Bind { from: from.clone(), to: to.clone(), writable: false }).collect()
+    }
+}
+
+/// Returns a path that is written in this program.
+pub(super) fn path(text: &str) -> RootPath {
+    text.parse().expect("paths in this program are absolute")
+}
+
+/// A root that a lease owns: gone when the lease is, or with the next command if this process is killed.
+#[derive(Debug)]
+pub(super) struct Room<'a> {
+    host: &'a Host<'a>,
+    lease: Lease,
+}
+
+impl<'a> Room<'a> {
+    /// Takes the lease for a new root.
+    pub(super) fn new(host: &'a Host<'a>, purpose: &str) -> Result<Self, BuildError> {
+        Ok(Self { host, lease: Lease::take(host.state, purpose)? })
+    }
+
+    /// Returns the lease, for what else is to go with it.
+    pub(super) fn lease(&mut self) -> &mut Lease {
+        &mut self.lease
+    }
+
+    /// Returns the folder on the host that holds what was written in the root.
+    pub(super) fn upper(&self) -> PathBuf {
+        self.lease.root().join("upper")
+    }
+
+    /// Runs a step; `config` is where the OCI runtime spec is kept, `sink` takes what it prints.
+    pub(super) fn run(
+        &mut self,
+        image: &Image,
+        binds: &[Bind],
+        step: &Step,
+        limits: &Limits,
+        config: Option<&Path>,
+        sink: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Exit, BuildError> {
+        let folder = self.lease.root();
+        let folder = folder.strip_prefix(self.host.state.state()).unwrap_or(folder).to_path_buf();
+        let root = Root { lower: image.layers.clone(), upper: Some(folder) };
+        let mut env = step.env.clone();
+        env.extend(image.env.iter().filter(|(name, _)| !step.env.iter().any(|(n, _)| n == name)).cloned());
+        let command = Command { args: step.args.clone(), env, cwd: path("/"), terminal: false };
+        let spec = root::spec(&root, binds, &[], &command, limits, Network::None);
+        if let Some(file) = config {
+            let text = serde_json::to_string_pretty(&spec).expect("a spec is plain data");
+            fs::write_atomic(file, text + "\n", 0o644)?;
+        }
+        let exit = sandbox::run(sandbox::Request {
+            spec: &spec,
+            ids: self.host.ids,
+            base: self.host.state.state(),
+            lease: &mut self.lease,
+            stdio: Stdio::Capture(sink),
+            cancel: self.host.cancel,
+        })?;
+        Ok(exit)
+    }
+
+    /// Removes the root and ends its lease.
+    pub(super) fn close(self) -> Result<(), BuildError> {
+        layer::remove(self.host.ids, self.lease.root())?;
+        for path in &self.lease.record().paths {
+            fs::remove_dir_all(path)?;
+        }
+        Ok(self.lease.release()?)
+    }
+}
+
+/// Runs the package manager's resolver and returns what it printed.
+pub(super) fn resolve(
+    host: &Host<'_>,
+    profile: &Profile,
+    image: &Image,
+    mounts: &Mounts,
+    step: Step,
+    on: Sink<'_>,
+) -> Result<Vec<u8>, BuildError> {
+    let mut room = Room::new(host, &format!("planning for {}", profile.name))?;
+    let (mut answer, mut said) = (Vec::new(), Vec::new());
+    let mut sink = |stream: Stream, bytes: &[u8]| match stream {
+        Stream::Out if answer.len() < ANSWER => answer.extend_from_slice(bytes),
+        Stream::Out => {}
+        Stream::Err => {
+            said.extend_from_slice(bytes);
+            let excess = said.len().saturating_sub(SAID);
+            said.drain(..excess);
+        }
+    };
+    let exit = room.run(image, &mounts.binds(), &step, &limits(profile), None, &mut sink);
+    let closed = room.close();
+    let exit = exit?;
+    closed?;
+    interrupted(host.cancel)?;
+    if exit.status == Status::Code(0) && exit.stopped.is_none() {
+        return Ok(answer);
+    }
+    on(Event::Warning { what: format!("the resolver said: {}", crate::process::tail(&said)) });
+    Err(BuildError::Resolver { exit: describe(&exit) })
+}
+
+/// Returns an error once a signal has asked for an end.
+pub(super) fn interrupted(cancel: &AtomicBool) -> Result<(), BuildError> {
+    if cancel.load(std::sync::atomic::Ordering::SeqCst) { Err(BuildError::Interrupted) } else { Ok(()) }
+}
+
+/// Returns a profile's limits in the root's terms.
+pub(super) fn limits(profile: &Profile) -> Limits {
+    let limits = &profile.limits;
+    Limits {
+        cpus: limits.cpus,
+        memory: limits.memory,
+        pids: limits.pids,
+        disk: limits.disk,
+        time: limits.time,
+        silence: limits.silence,
+    }
+}
+
+/// Returns how a command ended, as a sentence fragment.
+pub(super) fn describe(exit: &Exit) -> String {
+    match (&exit.stopped, exit.status) {
+        (Some(stopped), _) => stopped.to_string(),
+        (None, Status::Code(code)) => format!("it ended with status {code}"),
+        (None, Status::Signal(signal)) => format!("signal {signal} ended it"),
+    }
+}

@@ -1,0 +1,53 @@
+//! Shows events: a line each on stderr, or JSON lines on stdout.
+
+use crate::cli::report::{self, bytes, say};
+use crate::event::Event;
+
+/// Returns what takes events and shows them.
+pub(super) fn shower(json: bool) -> impl FnMut(Event) {
+    move |event| {
+        if json {
+            if let Ok(line) = serde_json::to_string(&event) {
+                // Whoever reads it may stop reading: that is no reason to stop building.
+                let _ = report::print(&line);
+            }
+        } else if let Some(line) = line(&event) {
+            say(&line);
+        }
+    }
+}
+
+/// Returns an event as people read it.
+fn line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::RunStarted { run, profile } => format!("run {run} for {profile}"),
+        Event::ImageStarted { image } => format!("making image {image}"),
+        Event::Step { what } => format!("  {what}"),
+        Event::ImageReady { cached: true, .. } => return None,
+        Event::ImageReady { image, digest, .. } => format!("image {image} is ready: {digest}"),
+        Event::Planned { build: 0, reuse } => format!("nothing to build; {reuse} packages are unchanged"),
+        Event::Planned { build, reuse } => format!("{build} packages to build, {reuse} unchanged"),
+        Event::Fetching { file, uri } => format!("  fetching {file} from {uri}"),
+        Event::Fetched { file, size } => format!("  fetched {file} ({})", bytes(*size)),
+        Event::BuildStarted { cpv, number, of, .. } => format!("[{number}/{of}] building {cpv}"),
+        Event::BuildFinished { cpv, build_id, content, milliseconds } => {
+            let seconds = humantime::format_duration(std::time::Duration::from_secs(milliseconds / 1000));
+            format!("  built {cpv}, build {build_id}, content {} in {seconds}", content.short())
+        }
+        Event::BuildFailed { cpv, reason, telling, log } => {
+            let mut text = format!("  failed {cpv}: {reason}");
+            for line in telling {
+                text.push_str("\n    | ");
+                text.push_str(line);
+            }
+            text.push_str(&format!("\n  the whole log: bindery log {cpv}   ({})", log.display()));
+            text
+        }
+        Event::BuildSkipped { cpv, because } => format!("  skipped {cpv}: it needs {because}, which failed"),
+        Event::Published { generation, path, packages } => {
+            format!("published generation {generation}: {packages} packages in {}", path.display())
+        }
+        Event::Reaped { what } => format!("removed what a dead process left: {what}"),
+        Event::Warning { what } => format!("warning: {what}"),
+    })
+}

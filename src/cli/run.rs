@@ -1,0 +1,223 @@
+//! `bindery run` and `bindery shell`: a command in a sandbox, in a root that is thrown away.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::atom::RootPath;
+use crate::cli::Source;
+use crate::cli::context::Context;
+use crate::cli::events::shower;
+use crate::cli::report::{Failure, Kind, Outcome, say};
+use crate::image::{self, Image};
+use crate::profile::{self, Profile};
+use crate::root::{self, Bind, Limits, Network, Root, Tmpfs};
+use crate::sandbox::{self, Exit, IdRange, SandboxError, Status, Stdio};
+use crate::state::Lease;
+use crate::{build, fs, layer};
+
+/// Arguments of `bindery run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    room: RoomArgs,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Arguments of `bindery shell`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ShellArgs {
+    #[command(flatten)]
+    room: RoomArgs,
+}
+
+/// What the sandbox is like.
+#[derive(Debug, clap::Args)]
+struct RoomArgs {
+    #[command(flatten)]
+    source: Source,
+    /// Show a file or folder of the host, read-only
+    #[arg(long, value_name = "SRC:DST")]
+    ro_bind: Vec<Pair>,
+    /// Show a file or folder of the host, writable; files there get owners of the id range
+    #[arg(long, value_name = "SRC:DST")]
+    bind: Vec<Pair>,
+    /// A folder in memory, of at most 1 GiB
+    #[arg(long, value_name = "DST")]
+    tmpfs: Vec<RootPath>,
+    /// Processors, as 1.5
+    #[arg(long, value_name = "N")]
+    cpus: Option<f64>,
+    /// Memory, as 512MiB or 4GiB
+    #[arg(long, value_name = "SIZE", value_parser = profile::parse_size)]
+    memory: Option<u64>,
+    /// Processes and threads
+    #[arg(long, value_name = "N")]
+    pids: Option<u64>,
+    /// What may be written in the root, as 10GiB
+    #[arg(long, value_name = "SIZE", value_parser = profile::parse_size)]
+    disk: Option<u64>,
+    /// How long it may take, as 90s or 2h
+    #[arg(long, value_name = "TIME", value_parser = profile::parse_time)]
+    timeout: Option<Duration>,
+    /// Use the host's network: the one thing that reaches out of the sandbox
+    #[arg(long)]
+    network: bool,
+    /// Set a variable; nothing is inherited
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<Variable>,
+    /// The working folder
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    chdir: RootPath,
+}
+
+/// `SRC:DST` of a bind.
+#[derive(Debug, Clone)]
+struct Pair(PathBuf, RootPath);
+
+impl FromStr for Pair {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The destination starts with a slash, the source may hold colons.
+        let at = text.rfind(":/").ok_or("expected SRC:DST, DST being an absolute path")?;
+        let to = text[at + 1..].parse().map_err(|e: crate::atom::NameError| e.to_string())?;
+        if at == 0 { Err("expected SRC:DST".into()) } else { Ok(Self(text[..at].into(), to)) }
+    }
+}
+
+/// `NAME=VALUE`.
+#[derive(Debug, Clone)]
+struct Variable(String, String);
+
+impl FromStr for Variable {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok(Self(name.to_string(), value.to_string())),
+            _ => Err("expected NAME=VALUE"),
+        }
+    }
+}
+
+/// Runs a command and passes its status on.
+pub(super) fn run(cx: &Context, args: Args) -> Outcome {
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    enter(cx, args.room, args.command, terminal)
+}
+
+/// Opens a shell, with a terminal if there is one.
+pub(super) fn shell(cx: &Context, args: ShellArgs) -> Outcome {
+    let terminal = std::io::stdin().is_terminal();
+    enter(cx, args.room, vec!["/bin/bash".into(), "-l".into()], terminal)
+}
+
+fn enter(cx: &Context, args: RoomArgs, command: Vec<String>, terminal: bool) -> Outcome {
+    let profile = args.source.profile.as_ref().map(|name| Profile::load(&cx.config, name)).transpose()?;
+    let name = match (&args.source.image, &profile) {
+        (Some(image), _) => image.clone(),
+        (None, Some(profile)) => profile.image.clone(),
+        (None, None) => return Err(Failure::user("`--image NAME` or `--profile NAME` says what to run in")),
+    };
+    let binds = binds(&args)?;
+    let ids = cx.prepare()?;
+    let context = image::Context { state: &cx.state, ids: &ids, cancel: &cx.cancel };
+    let image = build::image(&context, &cx.config.search, &name, &mut shower(false))?;
+    if args.network {
+        say("bindery: this sandbox uses the host's network");
+    }
+    let command =
+        root::Command { env: environment(&args, &image, terminal), args: command, cwd: args.chdir.clone(), terminal };
+    let limits = limits(&args, profile.as_ref());
+    let tmpfs: Vec<_> = args.tmpfs.iter().map(|to| Tmpfs { to: to.clone(), size: 1 << 30, mode: 0o1777 }).collect();
+    let network = if args.network { Network::Host } else { Network::None };
+    let exit = start(cx, &ids, &image, |root| root::spec(root, &binds, &tmpfs, &command, &limits, network), terminal)?;
+    finish(&exit)
+}
+
+fn start(
+    cx: &Context,
+    ids: &IdRange,
+    image: &Image,
+    spec: impl FnOnce(&Root) -> oci_spec::runtime::Spec,
+    terminal: bool,
+) -> Result<Exit, Failure> {
+    let system = |e| Failure::new(Kind::System, e);
+    let mut lease = Lease::take(&cx.state, "bindery run").map_err(|e| Failure::new(Kind::System, e))?;
+    let folder = lease.root().to_path_buf();
+    let relative = folder.strip_prefix(cx.state.state()).unwrap_or(&folder);
+    let spec = spec(&Root { lower: image.layers.clone(), upper: Some(relative.to_path_buf()) });
+    let stdio = if terminal { Stdio::Terminal } else { Stdio::Relay };
+    let base = cx.state.state();
+    let exit = sandbox::run(sandbox::Request { spec: &spec, ids, base, lease: &mut lease, stdio, cancel: &cx.cancel });
+    let removed = layer::remove(ids, &folder);
+    let exit = exit?;
+    removed.map_err(|e| Failure::new(Kind::System, e))?;
+    lease.release().map_err(|e| system(anyhow::Error::new(e)))?;
+    Ok(exit)
+}
+
+fn finish(exit: &Exit) -> Outcome {
+    if let Some(stopped) = &exit.stopped {
+        say(&format!("bindery: {stopped}"));
+    }
+    match exit.status {
+        Status::Code(0) if exit.stopped.is_none() => Ok(()),
+        Status::Code(code) => Err(Failure::silent(Kind::Command(code))),
+        Status::Signal(signal) => Err(Failure::silent(Kind::Command(u8::try_from(128 + signal).unwrap_or(u8::MAX)))),
+    }
+}
+
+fn binds(args: &RoomArgs) -> Result<Vec<Bind>, Failure> {
+    let all = args.ro_bind.iter().map(|p| (p, false)).chain(args.bind.iter().map(|p| (p, true)));
+    all.map(|(Pair(from, to), writable)| {
+        // The user means what a link points to; a build's own links are never followed.
+        let from = fs::canonicalize(Path::new(from)).map_err(|e| Failure::new(Kind::User, e))?;
+        Ok(Bind { from, to: to.clone(), writable })
+    })
+    .collect()
+}
+
+fn environment(args: &RoomArgs, image: &Image, terminal: bool) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> = vec![
+        ("HOME".into(), "/root".into()),
+        ("LANG".into(), "C.UTF-8".into()),
+        ("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
+    ];
+    #[expect(clippy::disallowed_methods, reason = "this is part of cli")]
+    if let (true, Ok(term)) = (terminal, std::env::var("TERM")) {
+        env.push(("TERM".into(), term));
+    }
+    for (name, value) in image.env.iter().cloned().chain(args.env.iter().map(|v| (v.0.clone(), v.1.clone()))) {
+        env.retain(|(known, _)| *known != name);
+        env.push((name, value));
+    }
+    env
+}
+
+/// What is typed wins over what the profile says. A person at work is not hurried: time only if asked for.
+fn limits(args: &RoomArgs, profile: Option<&Profile>) -> Limits {
+    let limits = profile.map(|p| p.limits.clone());
+    let of = |pick: fn(&profile::Limits) -> Option<u64>| limits.as_ref().and_then(pick);
+    Limits {
+        cpus: args.cpus.or(limits.as_ref().and_then(|l| l.cpus)),
+        memory: args.memory.or(of(|l| l.memory)),
+        pids: args.pids.or(of(|l| l.pids)),
+        disk: args.disk.or(of(|l| l.disk)),
+        time: args.timeout,
+        silence: None,
+    }
+}
+
+impl From<SandboxError> for Failure {
+    fn from(error: SandboxError) -> Self {
+        let kind = match &error {
+            SandboxError::Command { missing: true, .. } => Kind::Command(127),
+            SandboxError::Command { missing: false, .. } => Kind::Command(126),
+            _ => Kind::System,
+        };
+        Self::new(kind, error)
+    }
+}
