@@ -30,7 +30,11 @@ pub(super) fn adopt(received: Vec<RawFd>) -> Vec<OwnedFd> {
 pub(super) fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
     // SAFETY: a null name asks for an anonymous keyring; no other memory is read.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) }).map(drop)
+    match check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) }) {
+        // A kernel without keys has none to protect.
+        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        joined => joined.map(drop),
+    }
 }
 
 /// Sets attributes of a mount that is open as `tree`, and of the mounts below it where `recursive` (mount_setattr(2),

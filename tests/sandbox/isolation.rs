@@ -237,3 +237,28 @@ fn what_was_achieved_is_told() {
     assert_eq!(achieved.ids.is_roots(), is_root());
     assert!(achieved.seccomp_instructions > 100 && achieved.limits.is_empty());
 }
+
+#[test]
+fn the_spec_may_ask_for_another_user_and_for_less() {
+    let mut host = Host::new();
+    host.edit = |spec| {
+        spec["process"]["user"] = serde_json::json!({"uid": 250, "gid": 250, "additionalGids": [7], "umask": 0o077});
+        spec["process"]["rlimits"] = serde_json::json!([{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128}]);
+        spec["linux"]["personality"] = serde_json::json!({"domain": "LINUX32"});
+    };
+    let text = prints(
+        &host,
+        "id -u; id -G; umask; ulimit -Sn; ulimit -Hn; uname -m; grep -E 'Cap(Prm|Eff)' /proc/self/status",
+    );
+    assert_eq!(text, "250\n250 7\n0077\n64\n128\ni686\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n");
+}
+
+#[test]
+fn no_user_of_the_host_reaches_what_a_payload_wrote() {
+    let host = Host::new();
+    let mut lease = bindery::state::Lease::take(&host.state, "test").unwrap();
+    let command = ["sh", "-c", "cp /bin/busybox /id; chmod 4755 /id"];
+    host.run(&mut lease, &command, bindery::sandbox::Stdio::Capture(&mut |_, _| {})).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&bindery::fs::metadata(lease.root()).unwrap().permissions());
+    assert_eq!(mode & 0o7777, 0o700);
+}
