@@ -185,6 +185,8 @@ fn prepare_folders(plan: &Plan, ids: &IdRange, base: &Path, lease: &Lease) -> Re
         if ids.is_roots() {
             range::give(ids, &dir)?;
         }
+        // What a payload makes may be setuid, and the range's ids own other roots, too.
+        fs::set_mode(&dir, 0o700)?;
     }
     Ok(folder.to_path_buf())
 }

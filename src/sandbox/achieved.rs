@@ -7,6 +7,7 @@ use oci_spec::runtime::Spec;
 use crate::sandbox::IdRange;
 use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::plan::Plan;
+use crate::sandbox::sys;
 
 /// What isolation and limits a sandbox really had.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -51,7 +52,11 @@ impl Achieved {
         }
         let mut not_given = Vec::new();
         if plan.host_network {
-            not_given.push("network: the host's was asked for, its abstract sockets included".to_string());
+            not_given.push("network namespace: the host's network was asked for".to_string());
+            if !sys::can_scope() {
+                not_given
+                    .push("abstract Unix sockets of the host in reach: Landlock of Linux 6.12 would help".to_string());
+            }
         }
         if !cgroups.any() {
             not_given.push("control group: none may be made here, and no limit needs one".to_string());

@@ -40,7 +40,7 @@ pub(super) struct Cgroups {
 const RESERVED_PIDS: u64 = 300;
 /// How long a group whose processes are killed may take to become empty.
 const PATIENCE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Cgroups {
     /// Makes the groups and sets their limits; `kernel` is the running one's version.

@@ -102,7 +102,8 @@ fn start_payload(plan: Plan, streams: Vec<OwnedFd>) -> Result<Pid, Failure> {
     let pid = i32::try_from(payload.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| StepError::refused("start the payload's process", "it has no process id"))?;
     let all: Vec<_> = streams.iter().map(AsFd::as_fd).collect();
-    to_payload.send(&StartPayload { process: plan.process }, &all).doing("tell the payload's process what to do")?;
+    let message = StartPayload { process: plan.process, host_network: plan.host_network };
+    to_payload.send(&message, &all).doing("tell the payload's process what to do")?;
     drop(streams);
     let (report, _) = to_payload.receive().doing("wait for the payload's process")?;
     match report {

@@ -4,7 +4,8 @@
 //! 2. enters the inner user namespace and waits for its maps
 //! 3. gets its own session, streams or terminal, keyring, limits, umask, personality and working folder
 //! 4. drops capabilities from the bounding set, becomes the user, keeps exactly the capabilities of the spec
-//! 5. installs the seccomp filter and becomes the command, with the spec's environment and nothing else
+//! 5. with the host's network, shuts its abstract sockets out
+//! 6. installs the seccomp filter and becomes the command, with the spec's environment and nothing else
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -35,7 +36,7 @@ const PER_LINUX32: Persona = Persona::from_bits_retain(8);
 pub(super) fn main() {
     let Ok(mut channel) = Channel::from_stdin() else { return };
     let Ok((start, streams)) = channel.receive::<StartPayload>() else { return };
-    let failure = match prepare(&mut channel, &start.process, &streams) {
+    let failure = match prepare(&mut channel, &start, &streams) {
         Ok(()) => become_command(&start.process),
         Err(failure) => failure,
     };
@@ -43,7 +44,8 @@ pub(super) fn main() {
     let _ = channel.send(&PayloadReport::Failed(failure), &[]);
 }
 
-fn prepare(channel: &mut Channel, process: &Process, streams: &[OwnedFd]) -> Result<(), Failure> {
+fn prepare(channel: &mut Channel, start: &StartPayload, streams: &[OwnedFd]) -> Result<(), Failure> {
+    let process = &start.process;
     if let Some(adjustment) = process.oom_score_adj {
         set_oom_score(adjustment).doing(format!("set the OOM score adjustment to {adjustment}"))?;
     }
@@ -76,6 +78,10 @@ fn prepare(channel: &mut Channel, process: &Process, streams: &[OwnedFd]) -> Res
     // As the user it becomes, who may be barred from the folder.
     chdir(&process.cwd).doing(format!("enter `{}` in the root", process.cwd.display()))?;
     sys::reset_signals().doing("reset signals")?;
+    if start.host_network {
+        // Where the kernel cannot do it, the supervisor has noted so.
+        sys::scope_sockets_and_signals().doing("shut the host's abstract sockets out")?;
+    }
     seccomp::install(&process.seccomp).doing("install the seccomp filter")?;
     Ok(())
 }

@@ -28,6 +28,8 @@ pub(super) struct StartInit {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct StartPayload {
     pub(super) process: Process,
+    /// Whether it shares the host's network, with the abstract sockets in it.
+    pub(super) host_network: bool,
 }
 
 /// Go on: the maps are written.

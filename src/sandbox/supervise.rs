@@ -95,7 +95,7 @@ impl Sandbox {
                 break;
             }
         }
-        self.enter.wait().doing("wait for the sandbox's first process")?;
+        self.finish();
         Ok(end)
     }
 
@@ -170,10 +170,28 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// Kills what is left and waits until it is gone.
+    fn finish(&mut self) {
+        let ended = self.enter.try_wait().is_ok_and(|status| status.is_some());
+        if !ended && self.init.is_none() {
+            self.kill();
+        }
+        // It ends when init has, and init when its whole process namespace has.
+        let _ = self.enter.wait();
+        // Unless it was killed by somebody else.
+        if let Some(init) = self.init.take() {
+            let _ = pidfd_send_signal(&init, Signal::KILL);
+            let mut gone = [PollFd::new(init.as_fd(), PollFlags::POLLIN)];
+            while poll(&mut gone, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}
+        }
+    }
+}
+
 impl Drop for Sandbox {
     fn drop(&mut self) {
         self.kill();
-        let _ = self.enter.wait();
+        self.finish();
     }
 }
 

@@ -30,7 +30,11 @@ pub(super) fn adopt(received: Vec<RawFd>) -> Vec<OwnedFd> {
 pub(super) fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
     // SAFETY: a null name asks for an anonymous keyring; no other memory is read.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) }).map(drop)
+    match check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) }) {
+        // A kernel without keys has none to protect.
+        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        joined => joined.map(drop),
+    }
 }
 
 /// Sets attributes of a mount that is open as `tree`, and of the mounts below it where `recursive` (mount_setattr(2),
@@ -50,6 +54,40 @@ pub(super) fn set_mount_attributes(tree: impl AsFd, set: u64, recursive: bool) -
         )
     };
     check(result).map(drop)
+}
+
+/// Keeps the calling process, and all it starts, from connecting to abstract Unix sockets of processes outside and from
+/// signalling them (landlock(7), ABI 6, Linux 6.12). Returns whether the kernel can do that.
+pub(super) fn scope_sockets_and_signals() -> io::Result<bool> {
+    /// struct landlock_ruleset_attr: nothing of files or ports handled; LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET and _SIGNAL.
+    const ATTRIBUTES: [u64; 3] = [0, 0, 1 | 2];
+    // SAFETY: the attributes live until the call returns and their size is given.
+    let made = check(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, ATTRIBUTES.as_ptr(), size_of_val(&ATTRIBUTES), 0_u32)
+    });
+    let ruleset = match made {
+        // SAFETY: the descriptor is new and owned from here on.
+        Ok(fd) => unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(io::Error::other)?) },
+        // No Landlock, switched off, or too old to know scopes.
+        Err(e) if [libc::ENOSYS, libc::EOPNOTSUPP, libc::EINVAL, libc::E2BIG].map(Some).contains(&e.raw_os_error()) => {
+            return Ok(false);
+        }
+        Err(e) => return Err(e),
+    };
+    // SAFETY: the call reads no memory of ours.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32) }).map(|_| true)
+}
+
+/// Returns whether [`scope_sockets_and_signals`] would do anything.
+pub(super) fn can_scope() -> bool {
+    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
+    const SCOPES_SINCE: c_long = 6;
+    // SAFETY: asked for the version, the kernel reads no memory.
+    let version = unsafe {
+        let none = std::ptr::null::<u8>();
+        libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, LANDLOCK_CREATE_RULESET_VERSION)
+    };
+    version >= SCOPES_SINCE
 }
 
 /// Switches the loopback interface of the current network namespace on (netdevice(7)).

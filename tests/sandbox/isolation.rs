@@ -3,7 +3,7 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-use bindery::root::Tmpfs;
+use bindery::root::{Network, Tmpfs};
 use bindery::sandbox::Status;
 
 use crate::host::{Host, is_root};
@@ -93,15 +93,41 @@ fn there_is_no_network_but_a_loopback_that_is_up() {
 }
 
 #[test]
-fn abstract_sockets_of_the_host_are_out_of_reach() {
+fn the_hosts_network_is_there_when_asked_for_and_owned_by_nobody_inside() {
     let mut host = Host::new();
-    let name = format!("bindery-test-{}", std::process::id());
+    host.network = Network::Host;
+    let inside = prints(&host, "ls -l /proc/self/ns/net");
+    let own = bindery::fs::read_link(std::path::Path::new("/proc/self/ns/net")).unwrap();
+    assert!(inside.contains(own.to_str().unwrap()), "{inside}");
+    fail(&host, &["ip link set lo down", "ip addr add 10.9.8.7/32 dev lo"]);
+    let achieved = host.sh("true").unwrap().exit.achieved;
+    assert_eq!(achieved.not_given[0], "network namespace: the host's network was asked for");
+}
+
+#[test]
+fn abstract_sockets_are_out_of_reach_even_with_the_hosts_network() {
+    let mut host = Host::new();
+    host.network = Network::Host;
+    if host.sh("true").unwrap().exit.achieved.not_given.iter().any(|text| text.contains("Landlock")) {
+        // Then it is no promise, and said.
+        return;
+    }
+    assert!(connect_to_abstract_socket(host).contains("permission denied\nend\n"));
+}
+
+#[test]
+fn abstract_sockets_of_the_host_are_out_of_reach() {
+    let out = connect_to_abstract_socket(Host::new());
+    assert!(out.contains("connection refused\nend\n"), "{out}");
+}
+
+fn connect_to_abstract_socket(mut host: Host) -> String {
+    let name = host.dir.path().display().to_string();
     let _listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     let file = host.dir.path().join("name");
     bindery::fs::write(&file, &name).unwrap();
     host.bind(&file, "/socket-name", false);
-    let out = host.inside("inside::connect_to_the_hosts_abstract_socket");
-    assert!(out.contains("connection refused\nend\n"), "{out}");
+    host.inside("inside::connect_to_the_hosts_abstract_socket")
 }
 
 #[test]
@@ -236,4 +262,29 @@ fn what_was_achieved_is_told() {
     assert_eq!((achieved.capabilities.len(), achieved.network.as_str()), (11, "none"));
     assert_eq!(achieved.ids.is_roots(), is_root());
     assert!(achieved.seccomp_instructions > 100 && achieved.limits.is_empty());
+}
+
+#[test]
+fn the_spec_may_ask_for_another_user_and_for_less() {
+    let mut host = Host::new();
+    host.edit = |spec| {
+        spec["process"]["user"] = serde_json::json!({"uid": 250, "gid": 250, "additionalGids": [7], "umask": 0o077});
+        spec["process"]["rlimits"] = serde_json::json!([{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128}]);
+        spec["linux"]["personality"] = serde_json::json!({"domain": "LINUX32"});
+    };
+    let text = prints(
+        &host,
+        "id -u; id -G; umask; ulimit -Sn; ulimit -Hn; uname -m; grep -E 'Cap(Prm|Eff)' /proc/self/status",
+    );
+    assert_eq!(text, "250\n250 7\n0077\n64\n128\ni686\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n");
+}
+
+#[test]
+fn no_user_of_the_host_reaches_what_a_payload_wrote() {
+    let host = Host::new();
+    let mut lease = bindery::state::Lease::take(&host.state, "test").unwrap();
+    let command = ["sh", "-c", "cp /bin/busybox /id; chmod 4755 /id"];
+    host.run(&mut lease, &command, bindery::sandbox::Stdio::Capture(&mut |_, _| {})).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&bindery::fs::metadata(lease.root()).unwrap().permissions());
+    assert_eq!(mode & 0o7777, 0o700);
 }

@@ -75,26 +75,38 @@ fn a_payload_that_is_called_off_is_gone_whatever_it_ignores() {
     assert_eq!(processes_with(&marker), [] as [i32; 0]);
 }
 
-#[test]
-fn killing_init_is_an_error_and_ends_everything() {
+/// Runs a sleeping payload and kills the ancestor of it that is so many generations above.
+fn kill_above(generations: u32, marker: &str) -> SandboxError {
     let host = Host::new();
-    let marker = marker(3);
     let script = format!("sleep {marker} & echo ready; wait");
     let mut lease = Lease::take(&host.state, "test").unwrap();
-    let mut kill_init = |_, _: &[u8]| {
-        let mut sleep = Vec::new();
+    let mut kill_it = |_, _: &[u8]| {
+        let mut running = Vec::new();
         // The shell's own command line has it, too.
         wait_until("the sleep runs", || {
-            sleep = processes_with(&marker);
-            sleep.len() == 2
+            running = processes_with(marker);
+            running.len() == 2
         });
-        let init = parent_of(*sleep.iter().min().unwrap());
-        kill(Pid::from_raw(init), Signal::SIGKILL).unwrap();
+        let shell = *running.iter().min().unwrap();
+        let victim = (0..generations).fold(shell, |pid, _| parent_of(pid));
+        kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
     };
-    let error = host.run(&mut lease, &["sh", "-c", &script], Stdio::Capture(&mut kill_init)).unwrap_err();
+    let error = host.run(&mut lease, &["sh", "-c", &script], Stdio::Capture(&mut kill_it)).unwrap_err();
+    assert_eq!(processes_with(marker), [] as [i32; 0]);
+    error
+}
+
+#[test]
+fn killing_init_is_an_error_and_ends_everything() {
+    let error = kill_above(1, &marker(3));
     assert!(matches!(error, SandboxError::Lost(_)), "{error}");
     assert!(error.to_string().contains("signal: 9"), "{error}");
-    assert_eq!(processes_with(&marker), [] as [i32; 0]);
+}
+
+#[test]
+fn killing_enter_is_an_error_and_ends_everything() {
+    let error = kill_above(2, &marker(5));
+    assert!(matches!(error, SandboxError::Lost(None)), "{error}");
 }
 
 #[test]
