@@ -273,3 +273,6 @@ fn mounts(root: &Root, binds: &[Bind], tmpfs: &[Tmpfs]) -> Vec<Mount> {
     }
     mounts
 }
+
+#[cfg(test)]
+mod tests;

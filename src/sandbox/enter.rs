@@ -10,16 +10,16 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 use rustix::fs::Mode;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{chdir, setsid, umask};
-use rustix::thread::set_no_new_privs;
+use rustix::thread::{CapabilitySet, capabilities, set_no_new_privs};
 
 use crate::process;
 use crate::sandbox::channel::{Channel, MAX_DESCRIPTORS};
 use crate::sandbox::plan::Kind;
-use crate::sandbox::range::{RangeError, become_root, chain, die_with, new_user_namespace};
+use crate::sandbox::range::{RangeError, become_root, chain, die_with, new_namespaces, new_user_namespace};
 use crate::sandbox::report::{Failure, Mapped, Report, Start, StartInit};
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::{INIT, mount, sys};
@@ -44,7 +44,9 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
     die_with(start.parent)?;
     setsid().doing("leave the session")?;
     chdir(&start.base).doing(format!("enter `{}`", start.base.display()))?;
-    let early = start.as_root.then(|| mount::open_binds(&start.plan.mounts)).transpose()?;
+    // Root of a container may lack the power to, and is treated like anyone else.
+    let early = start.as_root && capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+    let early = early.then(|| mount::open_binds(&start.plan.mounts)).transpose()?;
     new_user_namespace()?;
     channel.send(&Report::Unshared, &[]).doing("ask for the maps")?;
     channel.receive::<Mapped>().doing("wait for the maps")?;
@@ -60,7 +62,7 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
     if !start.plan.host_network {
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
-    unshare(namespaces).doing("create the namespaces")?;
+    new_namespaces(namespaces)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).doing("detach from the host's mounts")?;
     let binds = match early {

@@ -45,9 +45,7 @@ pub(super) fn main() {
 
 fn prepare(channel: &mut Channel, process: &Process, streams: &[OwnedFd]) -> Result<(), Failure> {
     if let Some(adjustment) = process.oom_score_adj {
-        fs::write(Path::new("/proc/self/oom_score_adj"), adjustment.to_string())
-            .map_err(|e| e.source)
-            .doing(format!("set the OOM score adjustment to {adjustment}"))?;
+        set_oom_score(adjustment).doing(format!("set the OOM score adjustment to {adjustment}"))?;
     }
     unshare(CloneFlags::CLONE_NEWUSER).doing("create the payload's user namespace")?;
     channel.send(&PayloadReport::Unshared, &[]).doing("ask for the maps")?;
@@ -80,6 +78,14 @@ fn prepare(channel: &mut Channel, process: &Process, streams: &[OwnedFd]) -> Res
     sys::reset_signals().doing("reset signals")?;
     seccomp::install(&process.seccomp).doing("install the seccomp filter")?;
     Ok(())
+}
+
+fn set_oom_score(adjustment: i32) -> io::Result<()> {
+    let file = Path::new("/proc/self/oom_score_adj");
+    let Err(refused) = fs::write(file, adjustment.to_string()) else { return Ok(()) };
+    // A container may have given us a higher one that we may not lower: then we are killed before others all the more.
+    let present = fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if adjustment >= 0 && present.is_some_and(|present| present >= adjustment) { Ok(()) } else { Err(refused.source) }
 }
 
 fn drop_privileges(process: &Process) -> io::Result<()> {

@@ -28,6 +28,8 @@ pub(super) use mounts::{Kind, Mount, Overlay};
 
 mod fields;
 mod mounts;
+#[cfg(test)]
+mod tests;
 
 /// What to set up and run.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]

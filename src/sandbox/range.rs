@@ -123,8 +123,7 @@ fn become_range(parent: i32, ids: &IdRange) -> Result<(), RangeError> {
     }
     become_root()?;
     die_with(parent)?;
-    let others = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
-    unshare(others).map_err(|e| RangeError::on("leave the host's network")(e.into()))?;
+    new_namespaces(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?;
     set_no_new_privs(true).map_err(|e| RangeError::on("give up gaining privileges")(e.into()))?;
     umask(Mode::from_raw_mode(0o022));
     Ok(())
@@ -159,7 +158,12 @@ pub(super) fn die_with(parent: i32) -> Result<(), RangeError> {
 
 /// Enters a new user namespace, where nothing is mapped yet.
 pub(super) fn new_user_namespace() -> Result<(), RangeError> {
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| {
+    new_namespaces(CloneFlags::CLONE_NEWUSER)
+}
+
+/// Enters namespaces that belong to the user namespace. AppArmor may have let us into that one and then forbid this.
+pub(super) fn new_namespaces(flags: CloneFlags) -> Result<(), RangeError> {
+    unshare(flags).map_err(|e| {
         let source = io::Error::from(e);
         RangeError::Refused { why: explain_refusal(&source), source }
     })
@@ -195,7 +199,7 @@ pub enum RangeError {
     #[error("the process that started this one has ended")]
     Orphan,
     /// The kernel refuses user namespaces.
-    #[error("cannot create a user namespace: {why}")]
+    #[error("cannot create namespaces: {why}")]
     Refused {
         /// The setting responsible, and what to do.
         why: String,
