@@ -3,6 +3,8 @@
 //! Needs subordinate ids: as root always, as an ordinary user entries in /etc/subuid and /etc/subgid and the package
 //! `uidmap`. Without them every test fails and says so.
 
+#![expect(clippy::unwrap_used, reason = "what fails is the test")]
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -10,9 +12,9 @@ use std::sync::atomic::AtomicBool;
 use bindery::digest::Digest;
 use bindery::image::{self, Context, Definition, Mode};
 use bindery::layer::{self, Limits, Source, chain};
-use bindery::process;
 use bindery::sandbox::IdRange;
 use bindery::state::State;
+use bindery::{fs, process};
 
 struct Store {
     ids: IdRange,
@@ -35,8 +37,8 @@ impl Store {
 
     fn unpack(&self, bytes: &[u8], diff_id: &Digest) -> Result<PathBuf, String> {
         let file = self.dir.path().join("archive");
-        std::fs::write(&file, bytes).unwrap();
-        let source = Source { file: std::fs::File::open(&file).unwrap(), zstd: false, diff_id: diff_id.clone() };
+        fs::write(&file, bytes).unwrap();
+        let source = Source { file: fs::open(&file).unwrap(), zstd: false, diff_id: diff_id.clone() };
         let (scratch, into) = (Path::new("roots/x/new"), Path::new("images/unpacked/it"));
         layer::unpack(&self.ids, source, self.state.state(), scratch, into, Limits::default())
             .map(|_| self.state.state().join(into))
@@ -87,11 +89,11 @@ fn a_layer_is_unpacked_measured_packed_and_removed_as_the_range() {
     assert!(packed == bytes, "packing again must give the same archive");
     assert!(layer::usage(&store.ids, &folder).unwrap() < 1 << 20);
     // Nobody else may pass: there are set-user-id programs behind.
-    let parent = std::fs::metadata(store.state.unpacked()).unwrap();
+    let parent = fs::metadata(&store.state.unpacked()).unwrap();
     assert_eq!(parent.permissions().mode() & 0o777, 0o700);
     if store.ids.is_roots() {
         assert_eq!(parent.uid(), store.ids.uid());
-        assert_eq!(std::fs::metadata(folder.join("d")).unwrap().uid(), store.ids.uid() + 250);
+        assert_eq!(fs::metadata(&folder.join("d")).unwrap().uid(), store.ids.uid() + 250);
     }
     layer::remove(&store.ids, &folder).unwrap();
     assert!(!folder.exists());
@@ -102,7 +104,7 @@ fn a_hostile_archive_is_refused_in_the_range_and_leaves_nothing_in_its_place() {
     use tar::EntryType::{Char, Directory, Regular, Symlink};
     let store = Store::new();
     let outside = store.dir.path().join("outside");
-    std::fs::create_dir(&outside).unwrap();
+    fs::create_dir(&outside, 0o755).unwrap();
     let way = outside.to_str().unwrap();
     for (members, why) in [
         (&[(Regular, "/etc/x", "", 0)][..], "is absolute"),
@@ -119,7 +121,7 @@ fn a_hostile_archive_is_refused_in_the_range_and_leaves_nothing_in_its_place() {
         assert!(!store.state.unpacked().join("it").exists());
         layer::remove(&store.ids, &store.state.roots().join("x/new")).unwrap();
     }
-    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&outside).unwrap().len(), 0);
 }
 
 #[test]
@@ -153,6 +155,6 @@ fn a_lock_of_another_definition_is_refused_before_anything_is_fetched() {
     let lock = image::Lock::new(definition.name.clone(), Digest::of("other"), Digest::of("m"), vec![], &[], &[]);
     let error = image::make(&cx, &definition, &Mode::Locked(lock), &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("was made from another definition"), "{error}");
-    assert_eq!(std::fs::read_dir(store.state.leases()).unwrap().count(), 0);
-    assert_eq!(std::fs::read_dir(store.state.downloads()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&store.state.leases()).unwrap().len(), 0);
+    assert_eq!(fs::read_dir(&store.state.downloads()).unwrap().len(), 0);
 }
