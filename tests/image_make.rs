@@ -10,8 +10,9 @@ use std::sync::atomic::AtomicBool;
 
 use bindery::event::Event;
 use bindery::image::{self, Context, Definition, Mode};
-use bindery::sandbox::IdRange;
-use bindery::state::State;
+use bindery::root::{self, Network, Root, Tmpfs};
+use bindery::sandbox::{self, IdRange, Request, Stdio, Stream};
+use bindery::state::{Lease, State};
 use bindery::{fs, process};
 
 fn definition() -> Definition {
@@ -21,6 +22,38 @@ fn definition() -> Definition {
 /// Prints an error with its causes, as a person would see it.
 fn told<T>(result: Result<T, image::ImageError>) -> T {
     result.unwrap_or_else(|e| panic!("{}", bindery::layer::chain(&e)))
+}
+
+/// Runs a command in a sandbox whose root is the image, and returns what it prints.
+fn in_sandbox(cx: &Context<'_>, image: &image::Image, args: &[&str]) -> String {
+    let mut lease = Lease::take(cx.state, "test").unwrap();
+    let root = Root { lower: image.layers.clone(), upper: None };
+    let command = root::Command {
+        args: args.iter().map(|arg| arg.to_string()).collect(),
+        env: image.env.clone(),
+        cwd: "/".parse().unwrap(),
+        terminal: false,
+    };
+    let tmpfs = [Tmpfs { to: "/tmp".parse().unwrap(), size: 1 << 20, mode: 0o1777 }];
+    let spec = root::spec(&root, &[], &tmpfs, &command, &root::Limits::default(), Network::None);
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let exit = sandbox::run(Request {
+        spec: &spec,
+        ids: cx.ids,
+        base: cx.state.state(),
+        lease: &mut lease,
+        stdio: Stdio::Capture(&mut |stream, bytes| match stream {
+            Stream::Out => out.extend_from_slice(bytes),
+            Stream::Err => err.extend_from_slice(bytes),
+        }),
+        cancel: cx.cancel,
+    });
+    let exit = exit.unwrap_or_else(|e| panic!("{}", bindery::layer::chain(&e)));
+    let err = String::from_utf8_lossy(&err);
+    assert_eq!(exit.status, sandbox::Status::Code(0), "{args:?}: {err}");
+    bindery::layer::remove(cx.ids, lease.root()).unwrap();
+    lease.release().unwrap();
+    String::from_utf8(out).unwrap()
 }
 
 #[test]
@@ -44,6 +77,16 @@ fn an_image_is_made_found_verified_and_made_again_from_its_lock() {
     assert_eq!(told(image::list(&state)), std::slice::from_ref(&definition.name));
     told(image::verify(&cx, &definition.name));
     assert!(made.origin.debs.iter().any(|deb| deb.name.as_str() == "gcc"));
+
+    assert_eq!(
+        in_sandbox(&cx, &made, &["emerge", "--version"]).lines().next().unwrap().split(' ').nth(1),
+        Some("3.0.83")
+    );
+    assert_eq!(in_sandbox(&cx, &made, &["id", "-u", "portage"]), "250\n");
+    // Portage's modules are compiled, and their times do not matter.
+    let compile = "import sys, portage; print(portage.__cached__, open(portage.__cached__, 'rb').read(8)[4])";
+    let compiled = in_sandbox(&cx, &made, &["python3", "-c", compile]);
+    assert!(compiled.ends_with("/__init__.cpython-313.pyc 3\n"), "{compiled}");
 
     // Nothing but the image is left.
     assert_eq!(fs::read_dir(&state.roots()).unwrap().len(), 0);
