@@ -147,11 +147,16 @@ pub fn usage(ids: &IdRange, path: &Path) -> Result<u64, LayerError> {
     answer(run(ids, base, &Job::Usage { path: name }, Stdio::null())?)
 }
 
-/// Gives a folder that layers are to lie in to the range, and closes it to everyone else.
+/// Closes a folder that layers are to lie in to everyone but the range and, for an ordinary user, that user.
 pub fn close(ids: &IdRange, dir: &Path) -> Result<(), PathError> {
     fs::create_dir_all(dir)?;
     fs::set_mode(dir, 0o700)?;
-    range::give(ids, dir)
+    open_to_range(ids, dir)
+}
+
+/// Lets the range write in a folder. An ordinary user's it may anyway, and so may the user still.
+pub fn open_to_range(ids: &IdRange, dir: &Path) -> Result<(), PathError> {
+    if ids.is_roots() { range::give(ids, dir) } else { Ok(()) }
 }
 
 /// Does a job, when the text is one of this module's: what `__range` calls, inside the range.

@@ -122,7 +122,7 @@ pub(super) fn assemble(
     let job = inside::Job { recipe: recipe.clone(), wheels: names };
     fs::write(&scratch.join(inside::FILE), serde_json::to_vec(&job).expect("a job has only plain fields"))?;
     for dir in &folders {
-        range::give(cx.ids, dir)?;
+        layer::open_to_range(cx.ids, dir)?;
     }
     let installed = run(cx, scratch, events)?;
     let expected: BTreeSet<_> = parts.debs.iter().map(|d| (d.name.clone(), d.version.clone())).collect();

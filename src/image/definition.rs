@@ -362,7 +362,7 @@ impl Definition {
     pub fn names(folders: &[PathBuf]) -> Result<Vec<Name>, DefinitionError> {
         let mut names: Vec<Name> = SHIPPED.iter().filter_map(|(name, _)| name.parse().ok()).collect();
         for dir in folders {
-            let stem = |file: PathBuf| Some(file.file_name()?.to_str()?.strip_suffix(".toml")?.parse().ok()?);
+            let stem = |file: PathBuf| file.file_name()?.to_str()?.strip_suffix(".toml")?.parse().ok();
             names.extend(fs::read_dir_if_exists(dir)?.into_iter().filter_map(stem));
         }
         names.sort();

@@ -14,6 +14,8 @@ use tar::{EntryType, Header};
 use super::archive::BLOCK;
 use crate::fs::{self, Metadata, PathError};
 
+const BLOCK_LENGTH: usize = 512;
+
 /// Writes the archive of what is in `from`; times after `newest`, in seconds since 1970, become `newest`.
 pub(super) fn pack(from: &Path, newest: u64, mut writer: impl Write) -> Result<(), PackError> {
     let mut first_names: HashMap<(u64, u64), PathBuf> = HashMap::new();
@@ -54,7 +56,7 @@ pub(super) fn pack(from: &Path, newest: u64, mut writer: impl Write) -> Result<(
             copy(&full, member.size, &mut writer)?;
         }
     }
-    writer.write_all(&[0; 2 * BLOCK as usize]).map_err(PackError::Write)?;
+    writer.write_all(&[0; 2 * BLOCK_LENGTH]).map_err(PackError::Write)?;
     writer.flush().map_err(PackError::Write)
 }
 
@@ -94,7 +96,7 @@ impl Entry {
             extension.set_size(records.len() as u64);
             extension.set_cksum();
             writer.write_all(extension.as_bytes()).map_err(PackError::Write)?;
-            records.resize(records.len().next_multiple_of(BLOCK as usize), 0);
+            records.resize(records.len().next_multiple_of(BLOCK_LENGTH), 0);
             writer.write_all(&records).map_err(PackError::Write)?;
         }
         writer.write_all(header.as_bytes()).map_err(PackError::Write)
