@@ -96,25 +96,19 @@ struct Marker {
 /// Makes an image, in place of the one that had its name. Folders of earlier ones stay: a build may be using them.
 pub fn make(cx: &Context<'_>, definition: &Definition, mode: &Mode, events: Sink<'_>) -> Result<Image, ImageError> {
     let name = &definition.name;
-    if process::find("mmdebstrap").is_none() {
-        return Err(ImageError::NoProgram { program: "mmdebstrap", package: "mmdebstrap" });
-    }
-    if process::find("unshare").is_none() {
-        return Err(ImageError::NoProgram { program: "unshare", package: "util-linux" });
+    for (program, package) in [("mmdebstrap", "mmdebstrap"), ("unshare", "util-linux"), ("setpriv", "util-linux")] {
+        process::find(program).ok_or(ImageError::NoProgram { program, package })?;
     }
     let _lock = state::Lock::take(&cx.state.images().join(".lock"))?;
     check_space(cx.state.state())?;
     events(Event::ImageStarted { image: name.clone() });
     let mut lease = Lease::take(cx.state, &format!("making the image {name}"))?;
     let tmp = cx.state.downloads().join(format!(".{}", lease.id()));
-    let scratch = lease.root().to_path_buf();
-    let made = lease.owns_path(tmp.clone()).map_err(ImageError::from).and_then(|()| {
-        fs::create_dir_all(&tmp)?;
-        layer::close(cx.ids, &scratch)?;
-        make_in(cx, definition, mode, &tmp, &scratch, events)
-    });
+    let blob = cx.state.blobs().join(format!(".{}", lease.id()));
+    let places = Places { tmp, blob, scratch: lease.root().to_path_buf() };
+    let made = places.open(cx, &mut lease).and_then(|()| make_in(cx, definition, mode, &places, events));
     // The first failure is the one to tell of; what is left then, the lease's reaper removes.
-    let cleared = clear(cx, &tmp, &scratch).and_then(|()| Ok(lease.release()?));
+    let cleared = places.clear(cx).and_then(|()| Ok(lease.release()?));
     let image = made?;
     cleared?;
     events(Event::ImageReady { image: name.clone(), digest: image.digest.clone(), cached: false });
@@ -125,8 +119,7 @@ fn make_in(
     cx: &Context<'_>,
     definition: &Definition,
     mode: &Mode,
-    tmp: &Path,
-    scratch: &Path,
+    Places { tmp, blob, scratch }: &Places,
     events: Sink<'_>,
 ) -> Result<Image, ImageError> {
     let Definition { name, recipe, .. } = definition;
@@ -140,7 +133,7 @@ fn make_in(
     go_on(cx)?;
     let root = debian::assemble(cx, recipe, &parts, scratch, events)?;
     debian::step(events, "packing the image");
-    let mut writer = layout::LayerWriter::new(cx.state)?;
+    let mut writer = layout::LayerWriter::new(blob)?;
     layer::pack(cx.ids, &root, recipe.source_date.seconds(), &mut |bytes| writer.take(bytes))?;
     let blob = writer.finish()?;
     go_on(cx)?;
@@ -295,9 +288,29 @@ fn unpack(
     Ok(fs::write_atomic(&file, serde_json::to_vec(&wanted).expect("a marker has only plain fields"), 0o644)?)
 }
 
-fn clear(cx: &Context<'_>, tmp: &Path, scratch: &Path) -> Result<(), ImageError> {
-    fs::remove_dir_all(tmp)?;
-    Ok(layer::remove(cx.ids, scratch)?)
+/// Where things lie while an image is made; the lease owns them all.
+struct Places {
+    /// Downloads and apt's folder.
+    tmp: PathBuf,
+    /// The layer.
+    blob: PathBuf,
+    /// What the range writes.
+    scratch: PathBuf,
+}
+
+impl Places {
+    fn open(&self, cx: &Context<'_>, lease: &mut Lease) -> Result<(), ImageError> {
+        lease.owns_path(self.tmp.clone())?;
+        lease.owns_path(self.blob.clone())?;
+        fs::create_dir_all(&self.tmp)?;
+        Ok(layer::close(cx.ids, &self.scratch)?)
+    }
+
+    fn clear(&self, cx: &Context<'_>) -> Result<(), ImageError> {
+        fs::remove_dir_all(&self.tmp)?;
+        fs::remove_file(&self.blob)?;
+        Ok(layer::remove(cx.ids, &self.scratch)?)
+    }
 }
 
 fn go_on(cx: &Context<'_>) -> Result<(), ImageError> {

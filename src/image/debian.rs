@@ -25,6 +25,9 @@ use crate::layer;
 use crate::process;
 use crate::sandbox::range;
 
+/// A list of all of Debian's packages would be shorter.
+const LIST_MAX: u64 = 16 << 20;
+
 /// What an image is made of.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -172,6 +175,14 @@ fn run(cx: &Context<'_>, scratch: &Path, events: Sink<'_>) -> Result<Vec<(Word, 
         Ok(child) => child,
         Err(e) => return Err(failed(e).into()),
     };
+    // Read beside the other stream: the list may be longer than what a pipe holds.
+    let stdout = child.stdout.take().expect("it is piped");
+    let list = std::thread::spawn(move || {
+        let mut list = Vec::new();
+        // What does not arrive does not parse.
+        let _ = stdout.take(LIST_MAX).read_to_end(&mut list);
+        list
+    });
     let mut said = Vec::new();
     let mut lines = BufReader::new(child.stderr.take().expect("it is piped"));
     let mut line = Vec::new();
@@ -189,12 +200,12 @@ fn run(cx: &Context<'_>, scratch: &Path, events: Sink<'_>) -> Result<Vec<(Word, 
             said.drain(..1 << 15);
         }
     }
-    // The list is shorter than a pipe's buffer only in small images; the job has closed the other pipe by now.
-    let output = child.wait_with_output().map_err(PathError::on("wait for the process that fills", scratch))?;
+    let status = child.wait().map_err(PathError::on("wait for the process that fills", scratch))?;
+    let list = list.join().unwrap_or_default();
     if cx.cancel.load(Ordering::Relaxed) {
         return Err(ImageError::Cancelled);
     }
-    let installed = output.status.success().then(|| serde_json::from_slice(&output.stdout).ok()).flatten();
+    let installed = status.success().then(|| serde_json::from_slice(&list).ok()).flatten();
     installed.ok_or_else(|| ImageError::Inside(process::tail(&said)))
 }
 

@@ -110,9 +110,11 @@ fn own_tmp() -> Result<(), String> {
     std::env::set_current_dir(HERE).map_err(|e| format!("cannot enter the scratch folder: {e}"))
 }
 
-/// Returns the command that runs what follows with a process namespace of its own, and to its end with ours.
+/// Returns the command that runs what follows with a process namespace of its own. It ends when we do, however we end:
+/// setpriv(1) has unshare(1) killed with us, and that has killed what it started.
 fn contained() -> Command {
-    let mut command = process::command("unshare");
+    let mut command = process::command("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", "unshare"]);
     command.args(["--pid", "--fork", "--kill-child", "--mount"]).env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8");
     command.env("TMPDIR", Path::new(HERE).join("tmp")).current_dir(HERE);
     command

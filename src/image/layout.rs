@@ -83,7 +83,7 @@ pub(super) struct LayerWriter {
 }
 
 struct Hashing {
-    file: tempfile::NamedTempFile,
+    file: File,
     hash: Sha256,
     size: u64,
 }
@@ -101,15 +101,12 @@ impl Write for Hashing {
 }
 
 impl LayerWriter {
-    pub(super) fn new(state: &State) -> Result<Self, PathError> {
-        let path = state.blobs();
-        let fail = PathError::on("write a layer in", &path);
-        (|| {
-            let file = tempfile::Builder::new().prefix(".new-").tempfile_in(&path)?;
-            let encoder = zstd::stream::write::Encoder::new(Hashing { file, hash: Sha256::new(), size: 0 }, LEVEL)?;
-            Ok(Self { encoder, archive: Sha256::new(), path: path.clone() })
-        })()
-        .map_err(fail)
+    /// Starts a blob in a new file, which is in the folder of blobs and which the caller's lease owns.
+    pub(super) fn new(path: &Path) -> Result<Self, PathError> {
+        let file = fs::create_new(path, 0o644)?;
+        let encoder = zstd::stream::write::Encoder::new(Hashing { file, hash: Sha256::new(), size: 0 }, LEVEL)
+            .map_err(PathError::on("write", path))?;
+        Ok(Self { encoder, archive: Sha256::new(), path: path.to_path_buf() })
     }
 
     pub(super) fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -117,15 +114,15 @@ impl LayerWriter {
         self.encoder.write_all(bytes)
     }
 
+    /// Gives the blob its name.
     pub(super) fn finish(self) -> Result<LayerBlob, PathError> {
         let Self { encoder, archive, path } = self;
-        let fail = |e| PathError::on("write a layer in", &path)(e);
-        let Hashing { file, hash, size } = encoder.finish().map_err(fail)?;
+        let Hashing { file, hash, size } = encoder.finish().map_err(PathError::on("write", &path))?;
         let digest = Digest::from(<[u8; 32]>::from(hash.finalize()));
-        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        file.as_file().set_permissions(permissions).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-        file.persist(path.join(digest.hex())).map_err(|e| fail(e.error))?;
-        fs::sync_dir(&path)?;
+        fs::set_mode(&path, 0o644)?;
+        file.sync_all().map_err(PathError::on("write", &path))?;
+        fs::rename(&path, &path.with_file_name(digest.hex()))?;
+        fs::sync_dir(path.parent().unwrap_or(Path::new(".")))?;
         Ok(LayerBlob { digest, diff_id: Digest::from(<[u8; 32]>::from(archive.finalize())), size })
     }
 }

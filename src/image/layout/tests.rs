@@ -12,7 +12,7 @@ fn state() -> (tempfile::TempDir, State) {
 }
 
 fn put(state: &State, called: &str, content: &[u8]) -> Stored {
-    let mut writer = LayerWriter::new(state).unwrap();
+    let mut writer = LayerWriter::new(&state.blobs().join(".new")).unwrap();
     writer.take(content).unwrap();
     let layer = writer.finish().unwrap();
     assert_eq!(layer.diff_id, Digest::of(content));
