@@ -1,5 +1,7 @@
 //! Holds the code to ARCHITECTURE.md: which module may use which, how long a file may be, where `unsafe` may stand.
 
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on panics")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ use crate::backend::{self, Backend, Resolution, Settings};
 use crate::binhost::pool::Pool;
 use crate::build::room::{self, Mounts};
 use crate::build::{BuildError, Host};
-use crate::config::Search;
+use crate::config::{self, Search};
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::image::{self, Image, ImageError};
@@ -64,7 +64,7 @@ pub fn prepare(
 
 /// Returns an image that is made from the definition as it is now: the one there is, or a new one.
 pub fn image(cx: &image::Context<'_>, search: &Search, name: &Name, on: Sink<'_>) -> Result<Image, ImageError> {
-    let definition = image::Definition::find(name, search.folders())?;
+    let definition = image::Definition::find(name, &search.folders_of(config::Kind::Image))?;
     if let Some(image) = image::find(cx, name)? {
         if image.origin.definition == definition.digest() {
             return Ok(image);

@@ -1,9 +1,12 @@
 //! `bindery image`: where roots start.
 
+use std::path::PathBuf;
+
 use crate::atom::Name;
 use crate::cli::context::Context;
 use crate::cli::events::shower;
 use crate::cli::report::{self, Failure, Kind, Outcome, say, table};
+use crate::config;
 use crate::image::{self, Definition, DefinitionError, ImageError, Mode};
 use crate::sandbox::IdRange;
 
@@ -32,7 +35,7 @@ pub(super) fn image(cx: &Context, command: Command) -> Outcome {
     match command {
         Command::List => list(cx),
         Command::Make { name, locked } => {
-            let definition = Definition::find(&name, cx.config.search.folders())?;
+            let definition = Definition::find(&name, &folders(cx))?;
             let ids = cx.prepare()?;
             let mode = if locked { Mode::Locked(image::find_lock(&cx.state, &definition)?) } else { Mode::Newest };
             let image = image::make(&context(cx, &ids), &definition, &mode, &mut shower(cx.json))?;
@@ -43,13 +46,17 @@ pub(super) fn image(cx: &Context, command: Command) -> Outcome {
     }
 }
 
+fn folders(cx: &Context) -> Vec<PathBuf> {
+    cx.config.search.folders_of(config::Kind::Image)
+}
+
 fn context<'a>(cx: &'a Context, ids: &'a IdRange) -> image::Context<'a> {
     image::Context { state: &cx.state, ids, cancel: &cx.cancel }
 }
 
 fn list(cx: &Context) -> Outcome {
     let made = image::list(&cx.state)?;
-    let names = Definition::names(cx.config.search.folders())?;
+    let names = Definition::names(&folders(cx))?;
     let mut all: Vec<_> = names.iter().chain(&made).collect();
     all.sort();
     all.dedup();
@@ -64,7 +71,7 @@ fn list(cx: &Context) -> Outcome {
         .iter()
         .map(|name| {
             let made = if made.contains(name) { "made" } else { "not made" };
-            let from = Definition::find(name, cx.config.search.folders()).ok().and_then(|d| d.file);
+            let from = Definition::find(name, &folders(cx)).ok().and_then(|d| d.file);
             [name.to_string(), made.to_string(), from.map_or("built in".to_string(), |f| f.display().to_string())]
         })
         .collect();
@@ -72,7 +79,7 @@ fn list(cx: &Context) -> Outcome {
 }
 
 fn show(cx: &Context, name: &Name) -> Outcome {
-    let definition = Definition::find(name, cx.config.search.folders())?;
+    let definition = Definition::find(name, &folders(cx))?;
     let ids = cx.prepare()?;
     let cx_image = context(cx, &ids);
     let image = image::find(&cx_image, name)?.ok_or_else(|| ImageError::NotMade(name.clone()))?;

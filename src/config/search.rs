@@ -26,6 +26,7 @@ pub(super) const CONFIG_FILE: &str = "bindery.toml";
 const EMBEDDED: &[(Kind, &str, &str)] = &[
     (Kind::Profile, "amd64", include_str!("../../profiles/amd64.toml")),
     (Kind::Profile, "x86-64-v3", include_str!("../../profiles/x86-64-v3.toml")),
+    (Kind::Image, "debian-portage", include_str!("../../images/debian-portage.toml")),
 ];
 
 /// What a definition defines.
@@ -91,6 +92,11 @@ impl Search {
     /// Returns the folders, best first.
     pub fn folders(&self) -> &[PathBuf] {
         &self.folders
+    }
+
+    /// Returns the folders that definitions of a kind lie in, best first.
+    pub fn folders_of(&self, kind: Kind) -> Vec<PathBuf> {
+        self.folders.iter().map(|dir| dir.join(kind.folder())).collect()
     }
 
     /// Returns the definition of that name; the error lists the names there are.

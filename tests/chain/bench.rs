@@ -1,0 +1,238 @@
+//! What the tests of the chain stand on: one state folder for each user, with the image and the source archives in it.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Who runs bindery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Whoever runs the tests.
+    Me,
+    /// The ordinary user that `BINDERY_TEST_USER` names, when root runs the tests.
+    Other,
+}
+
+/// A configuration folder with a profile of its own, and the shared state.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    who: Who,
+    /// The shared state folder.
+    pub(crate) state: PathBuf,
+    /// The configuration folder; gone with the bench.
+    pub(crate) config: tempfile::TempDir,
+    /// The name of the profile, the set of whose packages starts empty.
+    pub(crate) profile: String,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub(crate) struct Said {
+    /// The exit code; 128 + signal where a signal ended it.
+    pub(crate) code: i32,
+    /// Standard output.
+    pub(crate) out: String,
+    /// Standard error.
+    pub(crate) err: String,
+}
+
+impl Said {
+    /// Asserts the exit code, and that standard error holds each of the texts.
+    #[track_caller]
+    pub(crate) fn fails(&self, code: i32, texts: &[&str]) -> &Self {
+        assert_eq!(self.code, code, "{self}");
+        for text in texts {
+            assert!(self.err.contains(text), "no `{text}` in:\n{self}");
+        }
+        self
+    }
+
+    /// Asserts success.
+    #[track_caller]
+    pub(crate) fn works(&self) -> &Self {
+        assert_eq!(self.code, 0, "{self}");
+        self
+    }
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "status {}\nstdout:\n{}\nstderr:\n{}", self.code, self.out, self.err)
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status = output.status;
+        Self {
+            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Bench {
+    /// Returns a bench for whoever runs the tests, with the image made.
+    pub(crate) fn new(test: &str) -> Self {
+        Self::of(Who::Me, test)
+    }
+
+    /// Returns a bench with the image made. The profile is called `test`, inherits `amd64` and has a short limit of
+    /// silence; [`Bench::write_profile`] writes another.
+    pub(crate) fn of(who: Who, test: &str) -> Self {
+        let bench = Self::bare(who, test);
+        bench.ready();
+        bench
+    }
+
+    /// Returns a bench without image and archives.
+    pub(crate) fn bare(who: Who, test: &str) -> Self {
+        let home = home(who);
+        std::fs::create_dir_all(&home).unwrap();
+        let config = tempfile::Builder::new().prefix("bindery-config-").tempdir_in(&home).unwrap();
+        let bench = Self { who, state: home.join("state"), config, profile: test.to_string() };
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let toml = format!(
+            "version = 1\n[defaults]\nimage = \"debian-portage\"\ntrees = [\"bindery-test\"]\nkey = \"default\"\n\
+             [trees.bindery-test]\npath = \"{0}/tree\"\n[trees.bindery-broken]\npath = \"{0}/tree-broken\"\n",
+            readable(who, &tests, &home).display()
+        );
+        std::fs::write(bench.config.path().join("bindery.toml"), toml).unwrap();
+        bench.write_profile("[limits]\nsilence = \"5min\"\n");
+        give(who, &home);
+        give_all(who, bench.config.path());
+        bench
+    }
+
+    /// Writes the profile: `amd64` and what is given here.
+    pub(crate) fn write_profile(&self, more: &str) {
+        let dir = self.config.path().join("profiles");
+        std::fs::create_dir_all(&dir).unwrap();
+        let text = format!("version = 1\ninherits = \"amd64\"\n{more}");
+        std::fs::write(dir.join(format!("{}.toml", self.profile)), text).unwrap();
+        give_all(self.who, self.config.path());
+    }
+
+    /// Returns a command that runs bindery with arguments, as the bench's user.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let program = program(self.who);
+        let mut command = match self.who {
+            Who::Me => Command::new(program),
+            Who::Other => {
+                let mut command = Command::new("runuser");
+                command.args(["-u", &other(), "--"]).arg(program);
+                command
+            }
+        };
+        command.args(args).env("BINDERY_STATE", &self.state).env("BINDERY_CONFIG", self.config.path());
+        command.env_remove("SOURCE_DATE_EPOCH").current_dir("/").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs bindery to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
+        self.command(args).output().unwrap().into()
+    }
+
+    /// Builds atoms for the bench's profile.
+    pub(crate) fn build(&self, atoms: &[&str]) -> Said {
+        let args: Vec<&str> = ["build", "--profile", &self.profile].iter().chain(atoms).copied().collect();
+        self.run(&args)
+    }
+
+    /// The folder of the profile's pool and generations.
+    pub(crate) fn profile_dir(&self) -> PathBuf {
+        self.state.join("state/profiles").join(&self.profile)
+    }
+
+    /// Makes image, key and archives, once for all tests of a user.
+    fn ready(&self) {
+        let lock = std::fs::File::create(self.state.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        let _ = std::fs::remove_dir_all(self.profile_dir());
+        if !self.state.join("etc/keys/default.asc").exists() {
+            self.run(&["key", "new", "default"]).works();
+        }
+        // Says nothing where the image is made and its definition the same; else it makes it.
+        self.run(&["run", "--image", "debian-portage", "--", "true"]).works();
+        let distfiles = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/distfiles");
+        let folder = self.state.join("cache/distfiles");
+        let said: Said = Command::new(distfiles).arg(&folder).output().unwrap().into();
+        said.works();
+        give_all(self.who, &folder);
+    }
+}
+
+/// Returns the user that `BINDERY_TEST_USER` names.
+fn other() -> String {
+    std::env::var("BINDERY_TEST_USER").unwrap_or_else(|_| {
+        panic!(
+            "BINDERY_TEST_USER names no ordinary user with subordinate ids, whom root's tests need: \
+             `useradd --create-home USER` makes one (see `usermod --add-subuids` where it has none in /etc/subuid)"
+        )
+    })
+}
+
+fn home(who: Who) -> PathBuf {
+    match who {
+        Who::Me => Path::new(env!("CARGO_TARGET_TMPDIR")).join("chain"),
+        Who::Other => PathBuf::from(format!("/var/tmp/bindery-test-{}", other())),
+    }
+}
+
+/// Returns bindery where the user can read it: the clone may lie in a folder that only root enters.
+fn program(who: Who) -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_bindery"));
+    match who {
+        Who::Me => program.to_path_buf(),
+        Who::Other => {
+            let copy = home(who).join("bindery");
+            let modified = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+            if modified(&copy) < modified(program) {
+                // Another process may be running the old one: replaced, not overwritten.
+                let new = home(who).join(format!(".bindery-{}", std::process::id()));
+                std::fs::copy(program, &new).unwrap();
+                std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+                std::fs::rename(&new, &copy).unwrap();
+            }
+            copy
+        }
+    }
+}
+
+/// Returns a folder of the clone's where the user can read it.
+fn readable(who: Who, dir: &Path, home: &Path) -> PathBuf {
+    match who {
+        Who::Me => dir.to_path_buf(),
+        Who::Other => {
+            let copy = home.join("tests");
+            std::fs::create_dir_all(&copy).unwrap();
+            let said: Said = Command::new("cp")
+                .arg("-rT")
+                .arg("--update")
+                .args([dir, &copy])
+                .output()
+                .unwrap()
+                .into();
+            said.works();
+            give_all(who, &copy);
+            copy
+        }
+    }
+}
+
+fn give(who: Who, path: &Path) {
+    if who == Who::Other {
+        let said: Said = Command::new("chown").arg(other()).arg(path).output().unwrap().into();
+        said.works();
+    }
+}
+
+fn give_all(who: Who, path: &Path) {
+    if who == Who::Other {
+        let said: Said = Command::new("chown").args(["-R", &other()]).arg(path).output().unwrap().into();
+        said.works();
+    }
+}

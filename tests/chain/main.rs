@@ -1,0 +1,9 @@
+//! The whole chain with real Portage: what users do, and what goes wrong.
+//!
+//! The image is made once for each user and kept below the build folder's `tmp` (root) or `/var/tmp/bindery-test-USER`; every
+//! test has a profile, and so a pool, of its own.
+
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on panics")]
+
+mod bench;
+mod chain;
