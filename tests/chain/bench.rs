@@ -209,13 +209,7 @@ fn readable(who: Who, dir: &Path, home: &Path) -> PathBuf {
         Who::Other => {
             let copy = home.join("tests");
             std::fs::create_dir_all(&copy).unwrap();
-            let said: Said = Command::new("cp")
-                .arg("-rT")
-                .arg("--update")
-                .args([dir, &copy])
-                .output()
-                .unwrap()
-                .into();
+            let said: Said = Command::new("cp").arg("-rT").arg("--update").args([dir, &copy]).output().unwrap().into();
             said.works();
             give_all(who, &copy);
             copy
