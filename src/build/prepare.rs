@@ -46,7 +46,7 @@ pub fn prepare(
     let trees = trees(host, profile, on)?;
     tree::check(&trees, &profile.portage_profile)?;
     let backend = backend::find(&profile.backend.to_string())?;
-    let settings = Settings::of(profile, host.jobs);
+    let settings = Settings::of(profile, jobs(host.jobs, profile.limits.cpus));
     backend.configuration(&settings)?.write_with(&profile.patches, &profile.native, configuration)?;
     let mounts = Mounts {
         trees: trees.iter().zip(&settings.trees).map(|(tree, s)| (s.path(), tree.path.clone())).collect(),
@@ -60,6 +60,12 @@ pub fn prepare(
     let pooled = pooled(&Pool::open(&host.state.profile(&profile.name)))?;
     let plan = decide(&resolution, &image, &mounts, &pooled, &host.state.distfiles(), host.source_date(profile))?;
     Ok(Prepared { image, trees, plan, backend, mounts, pooled })
+}
+
+/// Returns how many jobs a build may run at a time: no more than the processors it is allowed.
+fn jobs(jobs: u32, cpus: Option<f64>) -> u32 {
+    let allowed = cpus.map_or(u64::from(jobs), |cpus| (1_u64..).find(|n| *n as f64 >= cpus).unwrap_or(1));
+    jobs.min(u32::try_from(allowed).unwrap_or(u32::MAX)).max(1)
 }
 
 /// Returns an image that is made from the definition as it is now: the one there is, or a new one.
@@ -138,4 +144,18 @@ fn pooled(pool: &Pool) -> Result<plan::Pool, BuildError> {
 
 fn words(atoms: &[Atom]) -> String {
     atoms.iter().map(Atom::as_str).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_processors_limits_the_jobs() {
+        for (host, limit, wanted) in
+            [(8, None, 8), (8, Some(1.5), 2), (8, Some(0.5), 1), (2, Some(16.0), 2), (4, Some(4.0), 4), (0, None, 1)]
+        {
+            assert_eq!(jobs(host, limit), wanted, "{host} {limit:?}");
+        }
+    }
 }
