@@ -226,6 +226,18 @@ pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, PathError> {
     Ok(bytes)
 }
 
+/// Opens for reading what somebody else left under a name: a regular file and nothing else. A link is refused, and a fifo
+/// does not make the caller wait for its writer.
+pub fn open_regular(path: &Path) -> Result<File, PathError> {
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let open = || {
+        let file = sys::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let found = file.metadata()?.file_type();
+        if found.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+    };
+    open().map_err(PathError::on("open", path))
+}
+
 /// A file operation failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} `{path}`", path = path.display())]
@@ -262,6 +274,19 @@ mod tests {
         write(&file, "12345").unwrap();
         assert_eq!(read_at_most(&file, 5).unwrap(), b"12345");
         assert_eq!(read_at_most(&file, 4).unwrap_err().source.kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn only_a_regular_file_is_opened_as_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, link, fifo] = ["file", "link", "fifo"].map(|name| dir.path().join(name));
+        write(&file, "x").unwrap();
+        symlink(&file, &link).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(open_regular(&file).is_ok());
+        for odd in [link, fifo, dir.path().into()] {
+            assert!(open_regular(&odd).is_err(), "{}", odd.display());
+        }
     }
 
     #[test]

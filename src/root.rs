@@ -58,8 +58,9 @@ const MASKED: [&str; 12] = [
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
-/// Parts of /proc that change the host: the OCI's list.
-const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Parts of /proc that change the host: the OCI's list, and pressure, where anyone may have the kernel watch for them.
+const READONLY: [&str; 6] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/pressure", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// A stack of layers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -92,7 +92,8 @@ impl Failure {
     pub fn show(&self) -> ExitCode {
         let mut text = String::new();
         if let Some(rendered) = &self.rendered {
-            let _ = writeln!(text, "{}", rendered.trim_end());
+            // Its colours are ours; what it quotes has none.
+            say_as_it_is(rendered.trim_end());
         } else if let Some(error) = &self.error {
             let _ = writeln!(text, "bindery: {}", chain(error.as_ref()));
         }
@@ -142,16 +143,29 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 /// What a command returns.
 pub type Outcome = Result<(), Failure>;
 
-/// Prints a line to stderr. A closed stderr is no reason to stop a build.
+/// Returns text as a terminal may see it: what a build, a package or a mirror wrote must neither move the cursor nor hide
+/// something. Line ends and tabs stay.
+fn plain(text: &str) -> String {
+    let invisible =
+        |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    text.chars().filter(|c| matches!(c, '\n' | '\t') || !(c.is_control() || invisible(*c))).collect()
+}
+
+/// Prints a line to stderr, without control characters. A closed stderr is no reason to stop a build.
 pub fn say(line: &str) {
+    say_as_it_is(&plain(line));
+}
+
+fn say_as_it_is(line: &str) {
     if !line.is_empty() {
         let _ = writeln!(io::stderr().lock(), "{line}");
     }
 }
 
-/// Prints a result to stdout.
+/// Prints a result to stdout, without control characters where that is a terminal.
 pub fn print(text: &str) -> Outcome {
     let mut out = io::stdout().lock();
+    let text = if out.is_terminal() { &plain(text) } else { text };
     match out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
     {
         // The reader has seen enough, as in `bindery log | head`.
@@ -204,6 +218,12 @@ mod tests {
     fn an_error_and_its_sources_are_one_line() {
         let error = fs::read(Path::new("/no/such")).unwrap_err();
         assert_eq!(chain(&error), "cannot read `/no/such`: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn a_terminal_sees_no_control_characters() {
+        let hostile = "a\x1b]0;title\x07b\x1b[2Jc\rd\u{9b}31me\u{202e}f\x7f\n\tg";
+        assert_eq!(plain(hostile), "a]0;titleb[2Jcd31mef\n\tg");
     }
 
     #[test]

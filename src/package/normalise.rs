@@ -98,7 +98,7 @@ struct Input<'a> {
 
 impl<'a> Input<'a> {
     fn open(options: &'a NormaliseOptions) -> Result<Self, NormaliseError> {
-        let mut file = fs::open(&options.input)?;
+        let mut file = fs::open_regular(&options.input)?;
         let container = gpkg::read(&mut file, &gpkg::UNSIGNED)?;
         let manifest = container.require(MANIFEST)?.bytes(&mut file).map_err(ArchiveError::Io)?;
         manifest::check(&manifest, container.listed())?;

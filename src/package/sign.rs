@@ -32,7 +32,7 @@ pub struct SignOptions {
 /// Signs one package. On an error no output remains.
 pub fn sign(options: &SignOptions, now: SystemTime) -> Result<Signed, SignFileError> {
     let key = key::load_file(&options.key)?;
-    let mut input = fs::open(&options.input)?;
+    let mut input = fs::open_regular(&options.input)?;
     let output = fs::create_new(&options.output, 0o644)?;
     let signed = sign_to(&key, &mut input, output, now);
     if signed.is_err() {

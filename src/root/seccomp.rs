@@ -10,6 +10,10 @@
 //! * socket families that are not UNIX, INET, INET6 or NETLINK's protocol 0 fail with EAFNOSUPPORT: VSOCK reaches the
 //!   hypervisor past every network namespace, ALG is kernel code nobody needs; i386's socketcall hides the family behind
 //!   a pointer, so it may do all but create sockets (socket and socketpair exist as calls of their own);
+//! * socketpair creates two sockets of any family before it finds that the family has no pairs (or, as TIPC's, has): it is
+//!   for UNIX alone;
+//! * INET and INET6 are for TCP, UDP and ping: a protocol's number has the kernel load SCTP, DCCP and others like them
+//!   for whoever asks, and they have had more holes than users;
 //! * the kernel looks at 32 bits of an ioctl's number, so 32 bits are compared (CVE-2019-10063).
 
 use oci_spec::runtime::{
@@ -50,7 +54,7 @@ const ALLOWED: &str = "
     setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups setgroups32 setitimer setpgid setpriority setregid
     setregid32 setresgid setresgid32 setresuid setresuid32 setreuid setreuid32 setrlimit setsid setsockopt setuid
     setuid32 setxattr setxattrat shmat shmctl shmdt shmget shutdown sigaction sigaltstack signal signalfd
-    signalfd4 sigpending sigprocmask sigreturn sigsuspend socketpair splice stat stat64 statfs statfs64 statmount
+    signalfd4 sigpending sigprocmask sigreturn sigsuspend splice stat stat64 statfs statfs64 statmount
     statx symlink symlinkat sync sync_file_range syncfs sysinfo tee tgkill time timer_create timer_delete
     timer_getoverrun timer_gettime timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime
     timerfd_gettime64 timerfd_settime timerfd_settime64 times tkill truncate truncate64 ugetrlimit umask uname
@@ -59,6 +63,7 @@ const ALLOWED: &str = "
 
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
+const EPROTONOSUPPORT: u32 = 93;
 const EAFNOSUPPORT: u32 = 97;
 
 /// The low 32 bits, which are all of an int.
@@ -77,11 +82,19 @@ const PERSONALITY: u64 = 0x8 | 0x2_0000 | 0x4_0000;
 /// Asks personality(2) for the present value.
 const PERSONALITY_ASK: u64 = 0xffff_ffff;
 
-/// Socket families allowed with any protocol: UNIX, INET, INET6 (linux/socket.h).
-const FAMILIES: [u64; 3] = [1, 2, 10];
+/// Socket families (linux/socket.h).
+const AF_UNIX: u64 = 1;
+const AF_INET: [u64; 2] = [2, 10];
 const AF_NETLINK: u64 = 16;
-/// The sub-call of socketcall(2) that creates sockets (linux/net.h).
+/// Protocols that both INET and INET6 may have: the type's own, TCP, UDP, and ICMP of each (linux/in.h).
+const PROTOCOLS: [u64; 5] = [0, 1, 6, 17, 58];
+/// Types that INET and INET6 may have: STREAM and DGRAM, and RAW to be refused by the kernel itself, with the error that
+/// programs know. The others are SCTP's and DCCP's; above these bits are flags (linux/net.h).
+const TYPES: [u64; 3] = [1, 2, 3];
+const TYPE: u64 = 0xf;
+/// The sub-calls of socketcall(2) that create sockets (linux/net.h).
 const SYS_SOCKET: u64 = 1;
+const SYS_SOCKETPAIR: u64 = 8;
 
 /// Returns the filter's description.
 pub(super) fn profile() -> LinuxSeccomp {
@@ -94,10 +107,20 @@ pub(super) fn profile() -> LinuxSeccomp {
     rules.push(allow(&["ioctl"], vec![]));
     rules.push(allow(&["personality"], vec![masked(0, INT & !PERSONALITY, 0)]));
     rules.push(allow(&["personality"], vec![masked(0, INT, PERSONALITY_ASK)]));
-    rules.extend(FAMILIES.map(|family| allow(&["socket"], vec![masked(0, INT, family)])));
+    rules.push(allow(&["socket", "socketpair"], vec![masked(0, INT, AF_UNIX)]));
+    for family in AF_INET.map(|family| masked(0, INT, family)) {
+        for (typ, protocol) in TYPES.into_iter().flat_map(|typ| PROTOCOLS.map(|protocol| (typ, protocol))) {
+            let args = vec![family.clone(), masked(1, TYPE, typ), masked(2, INT, protocol)];
+            rules.push(allow(&["socket"], args));
+        }
+        rules.push(refuse("socket", EPROTONOSUPPORT, vec![family]));
+    }
     rules.push(allow(&["socket"], vec![masked(0, INT, AF_NETLINK), masked(2, INT, 0)]));
     rules.push(refuse("socket", EAFNOSUPPORT, vec![]));
-    rules.push(refuse("socketcall", EAFNOSUPPORT, vec![masked(0, INT, SYS_SOCKET)]));
+    rules.push(refuse("socketpair", EAFNOSUPPORT, vec![]));
+    for call in [SYS_SOCKET, SYS_SOCKETPAIR] {
+        rules.push(refuse("socketcall", EAFNOSUPPORT, vec![masked(0, INT, call)]));
+    }
     rules.push(allow(&["socketcall"], vec![]));
     LinuxSeccompBuilder::default()
         .default_action(LinuxSeccompAction::ScmpActErrno)

@@ -3,7 +3,8 @@
 //! 1. asks to die with enter, names the host, joins a new session keyring
 //! 2. mounts the root (`mount`), switches `lo` on, allows no user namespaces beyond the payload's, limits process ids
 //! 3. enters the root, starts the payload's process and writes the maps of its user namespace
-//! 4. drops all capabilities, becomes unreadable to every other process, and a user that the payload cannot become
+//! 4. drops all capabilities, becomes unreadable to every other process, and a user that the payload cannot become; only
+//!    then lets the payload go on
 //! 5. reaps whatever dies, until the payload does (its status is reported) or the channel to the supervisor or enter
 //!    closes; with process 1 the kernel kills all that is left
 
@@ -111,8 +112,9 @@ fn start_payload(plan: Plan, streams: Vec<OwnedFd>) -> Result<Pid, Failure> {
         PayloadReport::Failed(failure) => return Err(failure),
     }
     idmap::write_inner(pid).map_err(|e| e.source).doing("write the maps of the payload's user namespace")?;
-    to_payload.send(&Mapped, &[]).doing("tell the payload's process of its maps")?;
+    // Before the payload goes on, or the command could find init as its equal.
     hide().doing("drop init's privileges")?;
+    to_payload.send(&Mapped, &[]).doing("tell the payload's process of its maps")?;
     match to_payload.receive() {
         // Its end closed: it has become the command.
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(pid),

@@ -92,7 +92,18 @@ fn system_calls() {
     {
         one(name, libc::SYS_socket, [family, 2, protocol, 0, 0]);
     }
-    for (name, family, kind) in [("unix", 1, 1), ("inet", 2, 1), ("inet6", 10, 1), ("route", 16, 3)] {
+    // Pairs are made of two sockets, whatever the family then says of pairs.
+    for (name, family) in [("pair-vsock", 40), ("pair-tipc", 30), ("pair-packet", 17), ("pair-inet", 2)] {
+        one(name, libc::SYS_socketpair, [family, 1, 0, 0, 0]);
+    }
+    for (name, kind, protocol) in [("sctp", 1, 132), ("sctp-packets", 5, 0), ("dccp", 6, 0), ("mptcp", 1, 262)] {
+        one(name, libc::SYS_socket, [2, kind, protocol, 0, 0]);
+    }
+    let mut pair = [0_i32; 2];
+    one("pair", libc::SYS_socketpair, [1, 0x8_0801, 0, pair.as_mut_ptr() as u64, 0]);
+    for (name, family, kind) in
+        [("unix", 1, 1), ("udp", 2, 0x8_0802), ("inet", 2, 1), ("inet6", 10, 1), ("route", 16, 3)]
+    {
         println!("{name} {}", call(libc::SYS_socket, [family, kind, 0, 0, 0]).min(0));
     }
     println!("end");
@@ -108,7 +119,10 @@ fn system_calls_of_i386() {
     println!("i386 clone3 {}", call_i386(435, 0, 0, 0));
     println!("i386 keyctl {}", call_i386(288, 0, 0, 0));
     println!("i386 socketcall {}", call_i386(102, 1, 0, 0));
+    println!("i386 socketcall-pair {}", call_i386(102, 8, 0, 0));
     println!("i386 vsock {}", call_i386(359, 40, 1, 0));
+    println!("i386 vsock-pair {}", call_i386(360, 40, 1, 0));
+    println!("i386 sctp {}", call_i386(359, 2, 1, 132));
     println!("i386 ioctl-sti {}", call_i386(54, 0, 0x5412, 0));
     println!("i386 unknown {}", call_i386(9999, 0, 0, 0));
     println!("end");

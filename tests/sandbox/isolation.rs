@@ -71,6 +71,7 @@ fn parts_of_proc_are_hidden_or_read_only() {
         "sys/user/max_user_namespaces",
         "sysrq-trigger",
         "irq/default_smp_affinity",
+        "pressure/cpu",
     ];
     let writes = writes.map(|file| format!("echo 1 >/proc/{file}"));
     fail(&host, &writes.iter().map(String::as_str).collect::<Vec<_>>());
@@ -138,22 +139,25 @@ fn dangerous_system_calls_are_refused_and_unknown_ones_do_not_exist() {
     let mut count = 0;
     for (name, result) in lines {
         let expected = match name {
-            "unshare-files" | "personality-ask" | "personality-32" | "unix" | "inet" | "inet6" | "route" => 0,
+            "unshare-files" | "personality-ask" | "personality-32" | "unix" | "udp" | "inet" | "inet6" | "route"
+            | "pair" => 0,
             "clone3" | "unknown" | "x32" => -38,
             "vsock" | "alg" | "packet" | "audit" | "uevent" => -97,
+            "pair-vsock" | "pair-tipc" | "pair-packet" | "pair-inet" => -97,
+            "sctp" | "sctp-packets" | "dccp" | "mptcp" => -93,
             _ => -1,
         };
         assert_eq!(result, expected, "{name}");
         count += 1;
     }
-    assert!(count == 54 && out.contains("\nend\n"), "{count}: {out}");
+    assert!(count == 64 && out.contains("\nend\n"), "{count}: {out}");
 }
 
 #[test]
 fn calls_of_i386_have_the_same_rules() {
     let out = Host::new().inside("inside::system_calls_of_i386");
     let expected = "i386 getpid 0\ni386 mount -1\ni386 unshare -1\ni386 clone -1\ni386 clone3 -38\ni386 keyctl -1\n\
-        i386 socketcall -97\ni386 vsock -97\ni386 ioctl-sti -1\ni386 unknown -38\nend\n";
+        i386 socketcall -97\ni386 socketcall-pair -97\ni386 vsock -97\ni386 vsock-pair -97\ni386 sctp -93\ni386 ioctl-sti -1\ni386 unknown -38\nend\n";
     assert!(out.contains(expected), "{out}");
 }
 
