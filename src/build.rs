@@ -109,7 +109,7 @@ fn run(
     let source_date = host.source_date(profile);
     let shop = Shop { host, profile, prepared: &prepared, pool: &pool, held, key, source_date };
     let ready = packages(&shop, record, on)?;
-    let published = publish::publish(&shop, &ready)?;
+    let Some(published) = publish::publish(&shop, &ready)? else { return Ok(()) };
     record.status.generation = Some(published.generation.number);
     if published.new {
         let event = Event::Published {

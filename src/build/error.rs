@@ -12,7 +12,7 @@ use crate::fs::PathError;
 use crate::image::ImageError;
 use crate::layer::LayerError;
 use crate::package::{KeyError, NormaliseError, SignApartError, VerifyError};
-use crate::plan::{GraphError, InputsError, Refusal};
+use crate::plan::{GraphError, InputsError, Refusal, Why};
 use crate::sandbox::SandboxError;
 use crate::state::{LockError, StateError};
 use crate::tree::TreeError;
@@ -177,6 +177,9 @@ impl BuildError {
     pub fn hints(&self) -> Vec<String> {
         match self {
             Self::Unsolvable { hints, .. } => hints.clone(),
+            Self::Refused { refusals, distfiles } if refusals.iter().any(|r| matches!(r.why, Why::Fetch(_))) => {
+                vec![format!("the folder of distfiles is `{}`", distfiles.display())]
+            }
             _ => Vec::new(),
         }
     }

@@ -19,7 +19,7 @@ use crate::package::SecretKey;
 use crate::plan::Planned;
 use crate::profile::Profile;
 use crate::root::Bind;
-use crate::sandbox::{Exit, Status};
+use crate::sandbox::{Exit, Status, Stopped};
 use crate::state::Lock;
 
 /// The longest log that is kept, in bytes; a build that prints for ever would fill the disk.
@@ -170,14 +170,28 @@ fn telling(shop: &Shop<'_>, exit: &Exit, log: &Path) -> Result<Telling, BuildErr
         .backend
         .failure(&mut std::io::BufReader::new(file))
         .map_err(|e| BuildError::Path(PathError::on("read", log)(e)))?;
-    let reason = match (&exit.stopped, failure.reason, failure.phase) {
-        (Some(stopped), _, Some(phase)) => format!("{stopped} (in {phase})"),
-        (Some(stopped), _, None) => stopped.to_string(),
-        (None, Some(reason), _) => reason,
-        (None, None, Some(phase)) => format!("{} (in {phase})", describe(exit)),
-        (None, None, None) => describe(exit),
+    let mut reason = match (&exit.stopped, failure.reason) {
+        (None, Some(reason)) => reason,
+        _ => describe(exit),
     };
+    if let Some(phase) = failure.phase {
+        reason.push_str(&format!(" (in {phase})"));
+    }
+    if let Some(limit) = exit.stopped.and_then(limit) {
+        reason.push_str(&format!("; if it needs more, raise `{limit}` in the profile"));
+    }
     Ok((reason, failure.telling))
+}
+
+/// Returns the profile's setting that stopped a build.
+fn limit(stopped: Stopped) -> Option<&'static str> {
+    match stopped {
+        Stopped::Time => Some("limits.time"),
+        Stopped::Silence => Some("limits.silence"),
+        Stopped::Disk => Some("limits.disk"),
+        Stopped::Memory => Some("limits.memory"),
+        Stopped::Cancelled => None,
+    }
 }
 
 /// Keeps how the build ended and what isolation it really had.

@@ -14,11 +14,16 @@ use crate::tree::Tree;
 /// For how long clients that check the statement may believe it without a newer one.
 const VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Publishes `ready`, and of what was published before all that is still in the pool and not replaced.
-pub(super) fn publish(shop: &Shop<'_>, ready: &BTreeMap<Cpv, Entry>) -> Result<Published, BuildError> {
+/// Publishes `ready`, and of what was published before all that is still in the pool and not replaced; nothing where
+/// there is neither.
+pub(super) fn publish(shop: &Shop<'_>, ready: &BTreeMap<Cpv, Entry>) -> Result<Option<Published>, BuildError> {
     let dir = shop.host.state.profile(&shop.profile.name);
     let mut entries = ready.clone();
-    if let Some(current) = Generation::current(&dir)? {
+    let current = Generation::current(&dir)?;
+    if ready.is_empty() && current.is_none() {
+        return Ok(None);
+    }
+    if let Some(current) = current {
         for package in &current.statement.packages {
             if let Some(entry) = shop.pool.find(&package.path.cpv, package.path.build_id)? {
                 entries.entry(package.path.cpv.clone()).or_insert(entry);
@@ -40,5 +45,5 @@ pub(super) fn publish(shop: &Shop<'_>, ready: &BTreeMap<Cpv, Entry>) -> Result<P
     };
     let signer =
         Signer { certificate: &shop.key.certificate(), sign: &|bytes, time| Ok(shop.key.detached(bytes, time)?) };
-    Ok(publish_generation(&dir, shop.held, &entries, &meta, &signer, SystemTime::now())?)
+    Ok(Some(publish_generation(&dir, shop.held, &entries, &meta, &signer, SystemTime::now())?))
 }

@@ -144,7 +144,6 @@ fn start(
     spec: impl FnOnce(&Root) -> oci_spec::runtime::Spec,
     terminal: bool,
 ) -> Result<Exit, Failure> {
-    let system = |e| Failure::new(Kind::System, e);
     let mut lease = Lease::take(&cx.state, "bindery run").map_err(|e| Failure::new(Kind::System, e))?;
     let folder = lease.root().to_path_buf();
     let relative = folder.strip_prefix(cx.state.state()).unwrap_or(&folder);
@@ -152,10 +151,11 @@ fn start(
     let stdio = if terminal { Stdio::Terminal } else { Stdio::Relay };
     let base = cx.state.state();
     let exit = sandbox::run(sandbox::Request { spec: &spec, ids, base, lease: &mut lease, stdio, cancel: &cx.cancel });
-    let removed = layer::remove(ids, &folder);
+    let removed = layer::remove(ids, &folder).map_err(|e| Failure::new(Kind::System, e));
+    let released = removed.and_then(|()| lease.release().map_err(|e| Failure::new(Kind::System, e)));
+    // What went wrong first is what to tell.
     let exit = exit?;
-    removed.map_err(|e| Failure::new(Kind::System, e))?;
-    lease.release().map_err(|e| system(anyhow::Error::new(e)))?;
+    released?;
     Ok(exit)
 }
 

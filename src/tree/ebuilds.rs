@@ -40,6 +40,10 @@ pub fn meant(known: &[Cpv], atom: &Atom) -> Option<String> {
         _ => bare.to_string(),
     };
     let names: Vec<String> = known.iter().map(Cpv::cp).collect();
+    // A package that is there, and cannot be had, is not misspelt.
+    if names.contains(&bare) {
+        return None;
+    }
     if bare.contains('/') {
         // The right name in the wrong category is what was meant more surely than a similar text.
         let package = bare.rsplit('/').next().unwrap_or_default();

@@ -89,7 +89,8 @@ impl fmt::Display for Problem {
                 write!(f, "only one version of `{slot}` can be installed, and {} are needed", list(cpvs, " and "))
             }
             Self::Blocker { atom, cpvs } => {
-                write!(f, "{} cannot be installed together with `{atom}`", list(cpvs, ", "))
+                let atom = atom.as_str().trim_start_matches('!');
+                write!(f, "{} cannot be installed together with `{atom}`: leave one of them out", list(cpvs, ", "))
             }
             Self::Cycle { cpvs } => {
                 let cycle = list(cpvs, " needs ");
@@ -123,7 +124,9 @@ fn unsatisfied(
 ) -> fmt::Result {
     let needed = wanted_by.map(|cpv| format!(", needed by `{cpv}`,")).unwrap_or_default();
     let Some(Candidate { cpv, masks, iuse, required_use }) = candidates.first() else {
-        return write!(f, "no tree has `{atom}`{}", needed.trim_end_matches(','));
+        write!(f, "no tree has `{atom}`{}", needed.trim_end_matches(','))?;
+        // What was asked for is probably misspelt; what a package needs is probably in another tree.
+        return if wanted_by.is_some() { f.write_str("; add a tree that has it to `trees`") } else { Ok(()) };
     };
     let Some(mask) = masks.first().map(Line::as_str) else {
         let unknown = flags(atom).find(|flag| !iuse.iter().any(|known| known.as_str() == *flag));

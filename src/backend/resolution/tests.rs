@@ -55,7 +55,10 @@ fn what_a_package_is_restricted_to_is_kept() {
 fn every_problem_says_what_to_change() {
     for (resolution, said) in [
         (recorded!("unknown"), "no tree has `nope`"),
-        (recorded!("missing"), "no tree has `no-such/package`, needed by `refused/unsatisfiable-1`"),
+        (
+            recorded!("missing"),
+            "no tree has `no-such/package`, needed by `refused/unsatisfiable-1`; add a tree that has it to `trees`",
+        ),
         (
             recorded!("keyword"),
             "`refused/keyword-1` is masked by: ~amd64 keyword; add `=refused/keyword-1 ~amd64` to `package.accept-keywords`",
@@ -84,7 +87,10 @@ fn every_problem_says_what_to_change() {
             recorded!("slot"),
             "only one version of `dev-libs/multi:0` can be installed, and `dev-libs/multi-1` and `dev-libs/multi-2` are needed",
         ),
-        (recorded!("blocker"), "`refused/blocker-1` cannot be installed together with `!!app-misc/hello`"),
+        (
+            recorded!("blocker"),
+            "`refused/blocker-1` cannot be installed together with `app-misc/hello`: leave one of them out",
+        ),
         (
             recorded!("cycle"),
             "packages need each other before they can be built: `refused/cycle-a-1` needs `refused/cycle-b-1` needs \
