@@ -72,7 +72,8 @@ pub fn build(
     let key = key::load(&host.state.keys(), &profile.key)?;
     let mut record = Record::start(host.state, &profile.name, asked)?;
     on(Event::RunStarted { run: record.status.id.clone(), profile: profile.name.clone() });
-    let result = run(host, profile, atoms, &held, &key, &mut record, on);
+    let result =
+        run(host, profile, atoms, &held, &key, &mut record, on).map_err(|error| error.or_interrupted(host.cancel));
     let outcome = match &result {
         Ok(()) if record.status.failed.is_empty() => Outcome::Done,
         Ok(()) => Outcome::Failed,

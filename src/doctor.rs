@@ -105,12 +105,11 @@ fn sandbox(state: &State, ids: &IdRange, cancel: &AtomicBool) -> Check {
 fn trial(state: &State, ids: &IdRange, cancel: &AtomicBool) -> Result<Status, TrialError> {
     let mut lease = Lease::take(state, "bindery doctor")?;
     let folder = lease.root().to_path_buf();
-    let runs = state.runs();
-    let empty =
-        tempfile::Builder::new().prefix("doctor-").tempdir_in(&runs).map_err(PathError::on("write in", &runs))?;
-    fs::set_mode(empty.path(), 0o755)?;
+    let empty = state.runs().join(format!("doctor-{}", lease.id()));
+    lease.owns_path(empty.clone())?;
+    fs::create_dir_new(&empty, 0o755)?;
     let relative = |path: &Path| path.strip_prefix(state.state()).unwrap_or(path).to_path_buf();
-    let root = Root { lower: vec![relative(empty.path())], upper: Some(relative(&folder)) };
+    let root = Root { lower: vec![relative(&empty)], upper: Some(relative(&folder)) };
     let path = |text: &str| text.parse::<RootPath>().expect("an absolute path");
     let program = fs::canonicalize(Path::new("/proc/self/exe"))?;
     let binds = [Bind { from: program, to: path("/bindery"), writable: false }];
@@ -122,6 +121,7 @@ fn trial(state: &State, ids: &IdRange, cancel: &AtomicBool) -> Result<Status, Tr
     let stdio = Stdio::Capture(&mut |_, _| {});
     let result = sandbox::run(sandbox::Request { spec: &spec, ids, base, lease: &mut lease, stdio, cancel });
     layer::remove(ids, &folder)?;
+    fs::remove_dir_all(&empty)?;
     lease.release()?;
     Ok(result?.status)
 }

@@ -109,7 +109,9 @@ pub fn make(cx: &Context<'_>, definition: &Definition, mode: &Mode, events: Sink
     let made = places.open(cx, &mut lease).and_then(|()| make_in(cx, definition, mode, &places, events));
     // The first failure is the one to tell of; what is left then, the lease's reaper removes.
     let cleared = places.clear(cx).and_then(|()| Ok(lease.release()?));
-    let image = made?;
+    // What was stopped in the midst says something else.
+    let stopped = |error| if cx.cancel.load(Ordering::Relaxed) { ImageError::Cancelled } else { error };
+    let image = made.map_err(stopped)?;
     cleared?;
     events(Event::ImageReady { image: name.clone(), digest: image.digest.clone(), cached: false });
     Ok(image)
@@ -123,7 +125,7 @@ fn make_in(
     events: Sink<'_>,
 ) -> Result<Image, ImageError> {
     let Definition { name, recipe, .. } = definition;
-    let apt = apt::Apt::new(&tmp.join("apt"), recipe)?;
+    let apt = apt::Apt::new(&tmp.join("apt"), recipe, cx.cancel)?;
     let parts = match mode {
         Mode::Newest => debian::newest(recipe, &apt, events)?,
         Mode::Locked(lock) => debian::locked(cx, definition, lock, &apt, events)?,

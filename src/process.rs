@@ -2,12 +2,20 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 /// How much of a failed program's standard error goes into the message.
 const TAIL: usize = 2000;
+/// How soon it is noticed that a program has ended or is to be ended.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Returns a command that inherits nothing by accident: standard input is empty.
 #[expect(clippy::disallowed_methods, reason = "the one place that may")]
@@ -24,6 +32,14 @@ pub fn this_program() -> Command {
     command(PROGRAM.get().map_or(Path::new("/proc/self/exe"), PathBuf::as_path))
 }
 
+/// Returns [`this_program`] in a process group of its own: what a terminal sends to its foreground group (Ctrl-C) reaches
+/// bindery alone, which then ends its children in its own order.
+pub fn this_program_apart() -> Command {
+    let mut command = this_program();
+    command.process_group(0);
+    command
+}
+
 /// Says which program is bindery, for a process that uses the library and is not: a test.
 pub fn set_this_program(path: &Path) {
     // Tests of one process all say the same.
@@ -37,6 +53,40 @@ pub fn run(command: &mut Command) -> Result<Output, ProcessError> {
         return Ok(output);
     }
     Err(ProcessError::Failed { line: line(command), status: output.status, stderr: tail(&output.stderr) })
+}
+
+/// Like [`run`], for a program that may take long: once `cancel` is set it and what it started is killed, and that is its
+/// failure. It also ends when this process is killed, which setpriv(1) sees to.
+pub fn run_until(command: &mut Command, cancel: &AtomicBool) -> Result<Output, ProcessError> {
+    let line = line(command);
+    let failed = |source| ProcessError::Start { line: line.clone(), source };
+    let mut contained = self::command("setpriv");
+    contained.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => contained.env(name, value),
+            None => contained.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        contained.current_dir(dir);
+    }
+    // A group of its own, to be killed as a whole, which Ctrl-C at the terminal does not reach.
+    let child = contained.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+    let group = i32::try_from(child.id()).map(Pid::from_raw).expect("Linux process ids are below 2^22");
+    let waiting = std::thread::spawn(move || child.wait_with_output());
+    while !waiting.is_finished() {
+        if cancel.load(Ordering::Relaxed) {
+            // It may have ended meanwhile; its number is nobody else's until it is waited for.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    let output = waiting.join().expect("waiting does not panic").map_err(failed)?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    Err(ProcessError::Failed { line, status: output.status, stderr: tail(&output.stderr) })
 }
 
 /// Returns where a program is found in `PATH`.

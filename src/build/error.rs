@@ -1,6 +1,7 @@
 //! Why a run could not go on, whose fault it is, and what to do.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::atom::Cpv;
 use crate::backend::resolution::Problem;
@@ -155,6 +156,12 @@ boxed!(
 );
 
 impl BuildError {
+    /// Returns that a signal asked for an end where one did: what was stopped in the midst says something else.
+    #[must_use]
+    pub fn or_interrupted(self, cancel: &AtomicBool) -> Self {
+        if cancel.load(Ordering::SeqCst) { Self::Interrupted } else { self }
+    }
+
     /// Returns whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {

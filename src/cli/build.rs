@@ -7,9 +7,11 @@ use crate::build::{self, BuildError, Host, Prepared};
 use crate::cli::context::Context;
 use crate::cli::events::shower;
 use crate::cli::report::{self, Failure, Kind, Outcome, say, table};
+use crate::fs;
 use crate::plan::Action;
 use crate::profile::Profile;
 use crate::sandbox::IdRange;
+use crate::state::Lease;
 
 /// Arguments of `bindery build`.
 #[derive(Debug, clap::Args)]
@@ -75,12 +77,20 @@ fn source_date() -> Result<Option<u64>, Failure> {
 }
 
 fn pretend(cx: &Context, host: &Host<'_>, profile: &Profile, atoms: &[Atom]) -> Outcome {
-    let folder = tempfile::Builder::new()
-        .prefix("plan-")
-        .tempdir_in(cx.state.runs())
-        .map_err(|e| Failure::new(Kind::System, anyhow::Error::new(e).context("cannot make a folder for the plan")))?;
-    let prepared = build::prepare(host, profile, atoms, &folder.path().join("portage"), &mut shower(false))?;
+    let prepared = plan(cx, host, profile, atoms).map_err(|e| e.or_interrupted(&cx.cancel))?;
     if cx.json { report::print_json(&prepared.plan) } else { show(&prepared) }
+}
+
+/// Makes a plan with a configuration that is there only meanwhile.
+fn plan(cx: &Context, host: &Host<'_>, profile: &Profile, atoms: &[Atom]) -> Result<Prepared, BuildError> {
+    let mut lease = Lease::take(&cx.state, &format!("a plan for {}", profile.name))?;
+    let folder = cx.state.runs().join(format!("plan-{}", lease.id()));
+    lease.owns_path(folder.clone())?;
+    fs::create_dir_new(&folder, 0o700)?;
+    let prepared = build::prepare(host, profile, atoms, &folder.join("portage"), &mut shower(false));
+    fs::remove_dir_all(&folder)?;
+    lease.release()?;
+    prepared
 }
 
 fn show(prepared: &Prepared) -> Outcome {

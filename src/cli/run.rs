@@ -13,7 +13,7 @@ use crate::cli::report::{Failure, Kind, Outcome, say};
 use crate::image::{self, Image};
 use crate::profile::{self, Profile};
 use crate::root::{self, Bind, Limits, Network, Root, Tmpfs};
-use crate::sandbox::{self, Exit, IdRange, SandboxError, Status, Stdio};
+use crate::sandbox::{self, Exit, IdRange, SandboxError, Status, Stdio, Stopped};
 use crate::state::Lease;
 use crate::{build, fs, layer};
 
@@ -164,6 +164,7 @@ fn finish(exit: &Exit) -> Outcome {
         say(&format!("bindery: {stopped}"));
     }
     match exit.status {
+        _ if exit.stopped == Some(Stopped::Cancelled) => Err(Failure::silent(Kind::Interrupted)),
         Status::Code(0) if exit.stopped.is_none() => Ok(()),
         Status::Code(code) => Err(Failure::silent(Kind::Command(code))),
         Status::Signal(signal) => Err(Failure::silent(Kind::Command(u8::try_from(128 + signal).unwrap_or(u8::MAX)))),

@@ -16,7 +16,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
+use std::sync::atomic::AtomicBool;
 
 use super::definition::{Archive, Recipe, Word};
 use super::lock::Deb;
@@ -26,18 +27,19 @@ use crate::process::{self, ProcessError};
 
 /// An apt with a folder of its own.
 #[derive(Debug)]
-pub(super) struct Apt {
+pub(super) struct Apt<'a> {
     dir: PathBuf,
     program: PathBuf,
+    cancel: &'a AtomicBool,
 }
 
 /// What the indices say of some packages: for each name and architecture the versions with their files' digests.
 #[derive(Debug, Default)]
 pub(super) struct Index(HashMap<(String, String), BTreeMap<String, Vec<Digest>>>);
 
-impl Apt {
-    /// Sets up apt in the folder `dir`, for the archives of a definition.
-    pub(super) fn new(dir: &Path, recipe: &Recipe) -> Result<Self, AptError> {
+impl<'a> Apt<'a> {
+    /// Sets up apt in the folder `dir`, for the archives of a definition; `cancel` ends it.
+    pub(super) fn new(dir: &Path, recipe: &Recipe, cancel: &'a AtomicBool) -> Result<Self, AptError> {
         let program = process::find("apt-get").ok_or(AptError::Missing)?;
         // apt's quoted strings know no escapes.
         let path = dir.to_str().filter(|text| !text.contains(['"', '\\', '\n'])).ok_or(AptError::Folder)?;
@@ -66,7 +68,7 @@ impl Apt {
                 "#clear APT::Update;\n#clear DPkg;\nDir::State::Lists \"{path}/host\";\nDir::Cache \"{path}/cache\";\n"
             ),
         )?;
-        Ok(Self { dir: dir.to_path_buf(), program })
+        Ok(Self { dir: dir.to_path_buf(), program, cancel })
     }
 
     /// Writes the sources and fetches the indices.
@@ -79,7 +81,7 @@ impl Apt {
         fs::write(&self.dir.join("sources.list"), &text)?;
         // Without this apt calls an index that it could not have a warning.
         let mut command = self.command("apt.conf");
-        process::run(command.args(["-o", "APT::Update::Error-Mode=any", "update"]))
+        self.run(command.args(["-o", "APT::Update::Error-Mode=any", "update"]))
             .map(|_| ())
             .map_err(|source| AptError::Update { sources: text.trim_end().replace('\n', "; "), source })
     }
@@ -88,7 +90,7 @@ impl Apt {
     pub(super) fn resolve(&self, packages: &[Word]) -> Result<Vec<(Word, Word, Word)>, AptError> {
         let mut command = self.command("apt.conf");
         command.args(["--simulate", "--yes", "install", "?essential"]).args(packages.iter().map(Word::as_str));
-        let output = process::run(&mut command).map_err(AptError::Resolve)?;
+        let output = self.run(&mut command).map_err(AptError::Resolve)?;
         parse_simulation(&String::from_utf8_lossy(&output.stdout))
     }
 
@@ -112,7 +114,7 @@ impl Apt {
         let mut command = self.command("apt.conf");
         command.current_dir(into).arg("download");
         command.args(debs.iter().map(|deb| format!("{}:{}={}", deb.name, deb.architecture, deb.version)));
-        process::run(&mut command).map_err(AptError::Download)?;
+        self.run(&mut command).map_err(AptError::Download)?;
         Ok(debs.iter().map(|deb| into.join(file_name(deb))).collect())
     }
 
@@ -130,8 +132,12 @@ impl Apt {
             return Ok(served);
         }
         // No lists, no labels: container images are shipped without. Fetched into our own folder, whatever becomes of it.
-        let _ = process::run(self.command("host.conf").arg("update"));
+        let _ = self.run(self.command("host.conf").arg("update"));
         ask(&mut self.command("host.conf"))
+    }
+
+    fn run(&self, command: &mut Command) -> Result<Output, ProcessError> {
+        process::run_until(command, self.cancel)
     }
 
     fn command(&self, configuration: &str) -> Command {

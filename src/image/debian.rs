@@ -36,7 +36,7 @@ pub(super) struct Parts {
 }
 
 /// Finds the newest packages that the definition asks for.
-pub(super) fn newest(recipe: &Recipe, apt: &Apt, events: Sink<'_>) -> Result<Parts, ImageError> {
+pub(super) fn newest(recipe: &Recipe, apt: &Apt<'_>, events: Sink<'_>) -> Result<Parts, ImageError> {
     step(events, "fetching Debian's package indices");
     apt.update(recipe)?;
     let found = apt.resolve(&recipe.packages)?;
@@ -51,7 +51,7 @@ pub(super) fn locked(
     cx: &Context<'_>,
     definition: &Definition,
     lock: &Lock,
-    apt: &Apt,
+    apt: &Apt<'_>,
     events: Sink<'_>,
 ) -> Result<Parts, ImageError> {
     let name = definition.name.clone();
@@ -75,7 +75,7 @@ pub(super) fn locked(
 pub(super) fn fetch(
     cx: &Context<'_>,
     parts: &Parts,
-    apt: &Apt,
+    apt: &Apt<'_>,
     tmp: &Path,
     events: Sink<'_>,
 ) -> Result<(), ImageError> {
@@ -94,7 +94,7 @@ pub(super) fn fetch(
             step(events, &format!("downloading the wheel of {} {}", wanted.name, wanted.version));
             let into = tmp.join(format!("wheel-{number}"));
             fs::create_dir(&into, 0o755)?;
-            let file = wheel::download(wanted, &into)?;
+            let file = wheel::download(wanted, &into, cx.cancel)?;
             keep(cx, &file, &wanted.sha256, &format!("{} {}", wanted.name, wanted.version))?;
         }
     }

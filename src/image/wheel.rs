@@ -1,6 +1,7 @@
 //! Fetches wheels from PyPI with the host's own pip, which knows its proxies and mirrors, and checks them by SHA-256.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use super::definition::Wheel;
 use crate::digest::Digest;
@@ -9,7 +10,7 @@ use crate::process::{self, ProcessError};
 
 /// Downloads a wheel into the empty folder `into` and returns its file. pip runs nothing of it: source packages, whose
 /// building would, are not accepted.
-pub(super) fn download(wheel: &Wheel, into: &Path) -> Result<PathBuf, WheelError> {
+pub(super) fn download(wheel: &Wheel, into: &Path, cancel: &AtomicBool) -> Result<PathBuf, WheelError> {
     let Wheel { name, version, sha256 } = wheel;
     let shown = || format!("{name} {version}");
     let requirements = into.join("requirements.txt");
@@ -17,7 +18,8 @@ pub(super) fn download(wheel: &Wheel, into: &Path) -> Result<PathBuf, WheelError
     let mut command = process::command(python()?);
     command.args(["-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]);
     command.args(["--no-deps", "--require-hashes", "--only-binary=:all:", "--dest"]).arg(into).arg("-r");
-    process::run(command.arg(&requirements)).map_err(|source| WheelError::Download { wheel: shown(), source })?;
+    process::run_until(command.arg(&requirements), cancel)
+        .map_err(|source| WheelError::Download { wheel: shown(), source })?;
     fs::remove_file(&requirements)?;
     let files = fs::read_dir(into)?;
     let [file] = files.as_slice() else { return Err(WheelError::Unexpected(shown())) };

@@ -64,7 +64,7 @@ fn lines(error: &dyn std::error::Error) -> String {
 /// Signs a package in a process of its own, so that the secret key is never in this one.
 pub fn sign_apart(options: &SignOptions) -> Result<Signed, SignApartError> {
     let json = serde_json::to_string(options).expect("three paths");
-    let mut command = process::this_program();
+    let mut command = process::this_program_apart();
     let output = process::run(command.args([SIGN, &json]).stdin(Stdio::null()))?;
     serde_json::from_slice(&output.stdout).map_err(SignApartError::Answer)
 }

@@ -13,7 +13,7 @@ use std::process::Stdio;
 use nix::sched::CloneFlags;
 use rustix::fs::Mode;
 use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::process::{chdir, setsid, umask};
+use rustix::process::{chdir, umask};
 use rustix::thread::{CapabilitySet, capabilities, set_no_new_privs};
 
 use crate::process;
@@ -42,7 +42,6 @@ pub(super) fn main() {
 
 fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<Option<String>, Failure> {
     die_with(start.parent)?;
-    setsid().doing("leave the session")?;
     chdir(&start.base).doing(format!("enter `{}`", start.base.display()))?;
     // Root of a container may lack the power to, and is treated like anyone else.
     let early = start.as_root && capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));

@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::process::{
-    DumpableBehavior, Pid, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, wait,
+    DumpableBehavior, Pid, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, setsid, wait,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread_res_gid, set_thread_res_uid};
@@ -58,6 +58,7 @@ fn run(
     mut streams: Vec<OwnedFd>,
 ) -> Result<Option<Status>, Failure> {
     let StartInit { folder, plan } = start;
+    setsid().doing("leave the session")?;
     if let Some(name) = &plan.hostname {
         nix::unistd::sethostname(name).doing("set the host name")?;
     }

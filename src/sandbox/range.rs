@@ -45,7 +45,7 @@ pub fn command(ids: &IdRange, dir: &Path, job: &str) -> Command {
 
 /// Returns the command that runs a hidden sub-command of bindery inside the range; its arguments are to be added.
 pub(super) fn hidden(name: &str, ids: &IdRange, dir: &Path) -> Command {
-    let mut command = process::this_program();
+    let mut command = process::this_program_apart();
     command.env_clear().current_dir(dir).args([name, &std::process::id().to_string(), &json(ids)]);
     command
 }

@@ -54,7 +54,7 @@ impl Sandbox {
     pub(super) fn new() -> Result<Self, SandboxError> {
         let what = "start the sandbox's first process";
         let (channel, theirs) = Channel::pair().doing(what)?;
-        let mut command = process::this_program();
+        let mut command = process::this_program_apart();
         command.env_clear().arg(ENTER).stdin(theirs.into_stdin()).stdout(ProcessStdio::null());
         let enter = command.spawn().doing(what)?;
         Ok(Self { enter, init: None, channel })

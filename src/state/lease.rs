@@ -4,12 +4,16 @@
 //! is killed (a process, a cgroup, a folder under `roots/`) is written into the lease *before* it is made; the kernel
 //! frees the lock when the holder ends, however it ends, and whoever then gets the lock may remove what it names.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::fs::{self, File, PathError};
 use crate::state::{State, StateError};
+
+/// What the name of a lease that is not locked yet begins with.
+const UNNAMED: &str = ".";
 
 /// What a lease says on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -35,7 +39,7 @@ pub struct Lease {
     path: PathBuf,
     root: PathBuf,
     record: LeaseRecord,
-    _lock: File,
+    lock: File,
 }
 
 impl Lease {
@@ -50,11 +54,18 @@ impl Lease {
         let record =
             LeaseRecord { version: 1, purpose: purpose.to_string(), holder: std::process::id(), ..Default::default() };
         // Locked before it has its name, so that no reaper ever finds it free.
-        let new = state.leases().join(format!(".{id}"));
-        let lock = fs::create_new(&new, 0o600)?;
-        lock.lock().map_err(PathError::on("lock", &new))?;
-        fs::rename(&new, &path)?;
-        let lease = Self { root: state.roots().join(&id), id, path, record, _lock: lock };
+        let new = state.leases().join(format!("{UNNAMED}{id}"));
+        let lock = loop {
+            let lock = fs::create_new(&new, 0o600)?;
+            lock.lock().map_err(PathError::on("lock", &new))?;
+            match fs::rename(&new, &path) {
+                Ok(()) => break lock,
+                // A reaper came between the first two steps and took the file for a dead process's.
+                Err(e) if e.source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e.into()),
+            }
+        };
+        let lease = Self { root: state.roots().join(&id), id, path, record, lock };
         lease.save()?;
         Ok(lease)
     }
@@ -97,11 +108,11 @@ impl Lease {
         Ok(fs::remove_file(&self.path)?)
     }
 
-    // Rewritten in place, not renamed: the lock is on this very file. A half-written record reads as damaged, and
-    // everything in it is found by the lease's id, too.
+    // Rewritten in place, not renamed: the lock is on this very file. In one step and without emptying it first, so that
+    // a process that is killed here leaves the old record or the new one: a record only ever grows.
     fn save(&self) -> Result<(), StateError> {
-        let text = serde_json::to_string(&self.record).expect("a record has only plain fields");
-        Ok(fs::write(&self.path, text + "\n")?)
+        let text = serde_json::to_string(&self.record).expect("a record has only plain fields") + "\n";
+        Ok(self.lock.write_all_at(text.as_bytes(), 0).map_err(PathError::on("write", &self.path))?)
     }
 }
 
@@ -128,6 +139,10 @@ impl StaleLease {
 pub fn stale_leases(state: &State) -> Result<Vec<StaleLease>, StateError> {
     let mut stale = Vec::new();
     for path in fs::read_dir_if_exists(&state.leases())? {
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNNAMED)) {
+            remove_unnamed(&path)?;
+            continue;
+        }
         let Some(id) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json")) else {
             continue;
         };
@@ -148,6 +163,16 @@ pub fn stale_leases(state: &State) -> Result<Vec<StaleLease>, StateError> {
         }
     }
     Ok(stale)
+}
+
+/// Removes a lease whose holder was killed before it had its name, and so before there was anything to lease.
+fn remove_unnamed(path: &std::path::Path) -> Result<(), StateError> {
+    // Gone meanwhile, or named: then it is somebody's.
+    let Ok(lock) = fs::open(path) else { return Ok(()) };
+    if lock.try_lock().is_ok() {
+        fs::remove_file(path)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -189,6 +214,17 @@ mod tests {
         fs::create_dir_all(&state.roots().join("left-behind")).unwrap();
         let stale = stale_leases(&state).unwrap();
         assert_eq!(stale.iter().map(|lease| lease.id.as_str()).collect::<Vec<_>>(), ["left-behind"]);
+    }
+
+    #[test]
+    fn a_lease_whose_holder_died_before_it_had_its_name_is_removed() {
+        let (_dir, state) = state();
+        let path = state.leases().join(".1-2-3");
+        let held = fs::create_new(&path, 0o600).unwrap();
+        held.lock().unwrap();
+        assert!(stale_leases(&state).unwrap().is_empty() && path.exists());
+        drop(held);
+        assert!(stale_leases(&state).unwrap().is_empty() && !path.exists());
     }
 
     #[test]

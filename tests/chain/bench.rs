@@ -142,6 +142,11 @@ impl Bench {
         self.run(&args)
     }
 
+    /// Gives the state folder to the bench's user.
+    pub(crate) fn give_state(&self) {
+        give_all(self.who, &self.state);
+    }
+
     /// The folder of the profile's pool and generations.
     pub(crate) fn profile_dir(&self) -> PathBuf {
         self.state.join("state/profiles").join(&self.profile)

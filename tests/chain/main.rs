@@ -7,3 +7,6 @@
 
 mod bench;
 mod chain;
+mod hosts;
+mod kills;
+mod started;
