@@ -15,7 +15,7 @@ use crate::plan::Action;
 use crate::profile::Profile;
 use crate::sandbox::IdRange;
 use crate::state::{Lock, State};
-use crate::{distfiles, layer};
+use crate::{distfiles, process};
 
 mod error;
 mod fetch;
@@ -79,7 +79,7 @@ pub fn build(
         Ok(()) => Outcome::Failed,
         Err(BuildError::Interrupted) => Outcome::Interrupted,
         Err(error) => {
-            record.status.error = Some(layer::chain(error));
+            record.status.error = Some(process::chain(error));
             Outcome::Failed
         }
     };

@@ -62,7 +62,7 @@ pub fn examine(state: &State, ids: Option<(u32, u32)>, cancel: &AtomicBool) -> V
         }
         // The error says how to mend it.
         Err(error) => {
-            checks.push(Check::not("subordinate ids", Verdict::Missing, "none", layer::chain(&error)));
+            checks.push(Check::not("subordinate ids", Verdict::Missing, "none", process::chain(&error)));
             None
         }
     };
@@ -70,7 +70,7 @@ pub fn examine(state: &State, ids: Option<(u32, u32)>, cancel: &AtomicBool) -> V
     match (&ids, &prepared) {
         (Some(ids), Ok(())) => checks.push(sandbox(state, ids, cancel)),
         (_, Err(error)) => {
-            checks.push(Check::not("state", Verdict::Missing, "cannot be written", layer::chain(error)));
+            checks.push(Check::not("state", Verdict::Missing, "cannot be written", process::chain(error)));
         }
         (None, Ok(())) => {}
     }
@@ -98,7 +98,7 @@ fn sandbox(state: &State, ids: &IdRange, cancel: &AtomicBool) -> Check {
     match trial(state, ids, cancel) {
         Ok(Status::Code(0)) => Check::works(NAME, what),
         Ok(status) => Check::not(NAME, Verdict::Missing, format!("a trial ended with {status:?}"), "this is a bug"),
-        Err(error) => Check::not(NAME, Verdict::Missing, "cannot be set up", layer::chain(&error)),
+        Err(error) => Check::not(NAME, Verdict::Missing, "cannot be set up", process::chain(&error)),
     }
 }
 

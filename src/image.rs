@@ -224,7 +224,7 @@ pub fn find_lock(state: &State, definition: &Definition) -> Result<Lock, ImageEr
 /// Runs a hidden entry point (`__range JOB`), when the program's arguments (its name first) ask for one: the jobs of this
 /// module and of [`layer`]. Must be called before anything else, while there is one thread.
 pub fn entry(args: &[OsString]) -> Option<ExitCode> {
-    let done = range::enter(args)?.map_err(|e| layer::chain(&e)).and_then(|job| match job.as_str() {
+    let done = range::enter(args)?.map_err(|e| process::chain(&e)).and_then(|job| match job.as_str() {
         inside::NAME => debian::job(),
         text => layer::job(text).unwrap_or_else(|| Err("this is no job".to_string())),
     });

@@ -169,28 +169,24 @@ fn perform(job: Job) -> Result<(), String> {
     match job {
         Job::Unpack { scratch, into, zstd, diff_id, limits } => {
             let stdin = io::stdin().lock();
-            let mut reader = Hashing { reader: decoder(stdin, zstd).map_err(|e| chain(&e))?, hash: Sha256::new() };
-            let unpacked = unpack::unpack(&mut reader, &scratch, limits).map_err(|e| chain(&e))?;
+            let mut reader =
+                Hashing { reader: decoder(stdin, zstd).map_err(|e| process::chain(&e))?, hash: Sha256::new() };
+            let unpacked = unpack::unpack(&mut reader, &scratch, limits).map_err(|e| process::chain(&e))?;
             let found = Digest::from(<[u8; 32]>::from(reader.hash.finalize()));
             if found != diff_id {
                 return Err(format!("the archive has the digest {found}, not {diff_id}"));
             }
             let parent = into.parent().unwrap_or(Path::new("."));
-            fs::rename(&scratch, &into).and_then(|()| fs::sync_dir(parent)).map_err(|e| chain(&e))?;
+            fs::rename(&scratch, &into).and_then(|()| fs::sync_dir(parent)).map_err(|e| process::chain(&e))?;
             print(&unpacked)
         }
         Job::Pack { from, newest } => {
             let out = io::BufWriter::with_capacity(1 << 17, io::stdout().lock());
-            pack::pack(&from, newest, out).map_err(|e| chain(&e))
+            pack::pack(&from, newest, out).map_err(|e| process::chain(&e))
         }
-        Job::Remove { path } => print(&remove::remove(&path).map_err(|e| chain(&e))?),
-        Job::Usage { path } => print(&usage::usage(&path).map_err(|e| chain(&e))?),
+        Job::Remove { path } => print(&remove::remove(&path).map_err(|e| process::chain(&e))?),
+        Job::Usage { path } => print(&usage::usage(&path).map_err(|e| process::chain(&e))?),
     }
-}
-
-/// Returns an error and its sources on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |e| (*e).source()).fold(error.to_string(), |text, e| format!("{text}: {e}"))
 }
 
 fn decoder<'a>(stream: impl Read + 'a, zstd: bool) -> io::Result<Box<dyn Read + 'a>> {

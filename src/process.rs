@@ -1,5 +1,7 @@
-//! Runs external programs; a failure names the whole command line and the end of what it said.
+//! Runs external programs; a failure names the whole command line and the end of what it said. Errors become text here,
+//! since that is how they leave a process.
 
+use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -112,6 +114,22 @@ pub fn tail(bytes: &[u8]) -> String {
     text.trim_end().chars().filter(|c| !c.is_control() || *c == '\n').collect()
 }
 
+/// Returns an error and its causes, colons between them, as it is shown to people and passed between processes. A cause
+/// that its error has said already is left out.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// An external program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
@@ -143,6 +161,20 @@ mod tests {
     fn a_failure_shows_command_line_and_stderr() {
         let error = run(command("sh").args(["-c", "echo oops >&2; exit 3"])).unwrap_err().to_string();
         assert_eq!(error, "`sh -c echo oops >&2; exit 3` failed (exit status: 3): oops");
+    }
+
+    #[test]
+    fn an_error_and_its_causes_are_one_line() {
+        let error = crate::fs::read(Path::new("/no/such")).unwrap_err();
+        assert_eq!(chain(&error), "cannot read `/no/such`: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn a_cause_that_was_said_is_not_repeated() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer: {0}")]
+        struct Outer(#[source] io::Error);
+        assert_eq!(chain(&Outer(io::Error::other("inner"))), "outer: inner");
     }
 
     #[test]

@@ -25,10 +25,10 @@ use std::time::Instant;
 use oci_spec::runtime::Spec;
 
 use crate::fs::{self, PathError};
+use crate::process;
 use crate::state::{Lease, StateError};
 use cgroup::Cgroups;
 use plan::{Kind, Plan};
-use range::chain;
 use report::Start;
 use stdio::Streams;
 use step::{Doing, StepError};
@@ -247,6 +247,6 @@ pub enum SandboxError {
 
 impl From<StepError> for SandboxError {
     fn from(error: StepError) -> Self {
-        Self::Setup(chain(&error))
+        Self::Setup(process::chain(&error))
     }
 }

@@ -13,12 +13,12 @@
 //! `bindery run` and `bindery shell` pass the command's own status on (128 + signal when a signal ended it) and use 125
 //! for bindery's failures, 130 when a signal stopped bindery, 126 for a command that cannot be executed and 127 for one that is not there.
 
-use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
+use crate::process::chain;
 use crate::profile::ProfileError;
 
 /// Whose fault it is.
@@ -126,20 +126,6 @@ fn colour() -> bool {
     io::stderr().is_terminal() && !unwanted
 }
 
-/// Returns an error and its sources as one line, leaving out a source that its error has just said.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            let _ = write!(text, ": {more}");
-        }
-        source = error.source();
-    }
-    text
-}
-
 /// What a command returns.
 pub type Outcome = Result<(), Failure>;
 
@@ -211,14 +197,6 @@ pub fn bytes(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs;
-    use std::path::Path;
-
-    #[test]
-    fn an_error_and_its_sources_are_one_line() {
-        let error = fs::read(Path::new("/no/such")).unwrap_err();
-        assert_eq!(chain(&error), "cannot read `/no/such`: No such file or directory (os error 2)");
-    }
 
     #[test]
     fn a_terminal_sees_no_control_characters() {

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use crate::atom::Name;
 use crate::cli::context::Context;
 use crate::cli::report::{self, Failure, Kind, Outcome, say};
-use crate::fs;
 use crate::package::{self, Certificate, key};
 use crate::profile::Profile;
+use crate::{fs, process};
 
 /// Arguments of `bindery verify`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub(super) fn verify(cx: &Context, args: &Args) -> Outcome {
             }
             Err(error) => {
                 bad += 1;
-                say(&format!("{}: refused: {}", file.display(), report::chain(&error)));
+                say(&format!("{}: refused: {}", file.display(), process::chain(&error)));
             }
         }
     }

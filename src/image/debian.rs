@@ -238,7 +238,7 @@ pub(super) fn step(events: Sink<'_>, what: &str) {
 /// Makes the root inside the range and prints what is installed: the job of [`inside::NAME`].
 pub(super) fn job() -> Result<(), String> {
     inside::make()?;
-    let status = fs::read_to_string(Path::new("root/var/lib/dpkg/status")).map_err(|e| layer::chain(&e))?;
+    let status = fs::read_to_string(Path::new("root/var/lib/dpkg/status")).map_err(|e| process::chain(&e))?;
     layer::print(&installed(&status))
 }
 

@@ -28,8 +28,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::customise::customise;
 use super::definition::Recipe;
 use crate::fs;
-use crate::layer::chain;
-use crate::process;
+use crate::process::{self, chain};
 
 /// What is to be done, in the scratch folder's `make.json`.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]

@@ -26,11 +26,11 @@ const LIMIT: u64 = 1 << 24;
 pub fn entry(name: &str, args: &[String]) -> Option<ExitCode> {
     let answer = match name {
         NORMALISE => options(args).and_then(|options: NormaliseOptions| {
-            let result = normalise(&options).map_err(|source| lines(&refusal(&options.input, source)))?;
+            let result = normalise(&options).map_err(|source| one_line(&refusal(&options.input, source)))?;
             Ok(serde_json::to_string(&result).expect("facts are plain data"))
         }),
         SIGN => options(args).and_then(|options: SignOptions| {
-            let result = sign(&options, SystemTime::now()).map_err(|error| lines(&error))?;
+            let result = sign(&options, SystemTime::now()).map_err(|error| one_line(&error))?;
             Ok(serde_json::to_string(&result).expect("two plain fields"))
         }),
         _ => return None,
@@ -52,13 +52,9 @@ fn options<T: serde::de::DeserializeOwned>(args: &[String]) -> Result<T, String>
     parsed.map_err(|error| format!("cannot use the options: {error}"))
 }
 
-/// Returns an error and its causes on one line.
-fn lines(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
-    // A transparent error shows its source's text.
-    texts.dedup();
-    texts.join(": ").replace('\n', " ")
+/// Returns what is printed of an error: one line, whatever a hostile package's names hold.
+fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
+    process::chain(error).replace('\n', " ")
 }
 
 /// Signs a package in a process of its own, so that the secret key is never in this one.

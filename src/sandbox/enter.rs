@@ -19,7 +19,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_no_new_privs};
 use crate::process;
 use crate::sandbox::channel::{Channel, MAX_DESCRIPTORS};
 use crate::sandbox::plan::Kind;
-use crate::sandbox::range::{RangeError, become_root, chain, die_with, new_namespaces, new_user_namespace};
+use crate::sandbox::range::{RangeError, become_root, die_with, new_namespaces, new_user_namespace};
 use crate::sandbox::report::{Failure, Mapped, Report, Start, StartInit};
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::{INIT, mount, sys};
@@ -96,15 +96,15 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
 
 impl From<StepError> for Failure {
     fn from(error: StepError) -> Self {
-        Self::Setup(chain(&error))
+        Self::Setup(process::chain(&error))
     }
 }
 
 impl From<RangeError> for Failure {
     fn from(error: RangeError) -> Self {
         match error {
-            RangeError::Refused { .. } => Self::Refused(chain(&error)),
-            other => Self::Setup(chain(&other)),
+            RangeError::Refused { .. } => Self::Refused(process::chain(&error)),
+            other => Self::Setup(process::chain(&other)),
         }
     }
 }

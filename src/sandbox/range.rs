@@ -60,13 +60,13 @@ pub fn give(ids: &IdRange, path: &Path) -> Result<(), PathError> {
     let (dir, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let given = process::run(hidden(GIVE, ids, dir).arg(name));
-    given.map(drop).map_err(|e| PathError::on(ACTION, path)(io::Error::other(chain(&e))))
+    given.map(drop).map_err(|e| PathError::on(ACTION, path)(io::Error::other(process::chain(&e))))
 }
 
 /// Gives what [`give`] names, when the program's arguments ask for it; returns whether that worked.
 pub(super) fn give_inside(args: &[OsString]) -> Option<bool> {
     let given = enter_hidden(GIVE, args)?
-        .map_err(|e| chain(&e))
+        .map_err(|e| process::chain(&e))
         .and_then(|[name]: [OsString; 1]| chown(Path::new(&name), 0, 0).map_err(|e| e.to_string()));
     if let Err(message) = &given {
         // The parent reads it; there is nobody else to tell.
@@ -138,7 +138,7 @@ pub(super) fn map_parent(args: &[OsString]) -> Option<()> {
         let ids: IdRange = serde_json::from_str(args.get(2)?.to_str()?).ok()?;
         // The end of the pipe without a byte: the parent has died.
         io::stdin().read_exact(&mut [0]).ok()?;
-        Some(ids.write_outer(getppid()?).map_or_else(|e| chain(&e), |()| "ok".to_string()))
+        Some(ids.write_outer(getppid()?).map_or_else(|e| process::chain(&e), |()| "ok".to_string()))
     };
     if let Some(answer) = answer() {
         // Nobody is left to hear of a failure.
@@ -182,11 +182,6 @@ pub(super) fn become_root() -> Result<(), RangeError> {
 
 fn json(ids: &IdRange) -> String {
     serde_json::to_string(ids).expect("a range has only plain fields")
-}
-
-/// Returns an error and its sources on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |e| (*e).source()).fold(error.to_string(), |text, e| format!("{text}: {e}"))
 }
 
 /// Our own code cannot act as the id range.
