@@ -16,7 +16,6 @@ demo: host-tools build
 # Run all tests, those with namespaces, images and Portage included
 test: host-tools test-tools
     cargo test
-    cargo test --doc
 
 # Compile bindery as it is installed: optimised and static
 build:
