@@ -7,3 +7,6 @@
 
 mod bench;
 mod chain;
+mod client;
+mod failures;
+mod refusals;
