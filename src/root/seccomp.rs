@@ -110,7 +110,7 @@ pub(super) fn profile() -> LinuxSeccomp {
     rules.push(allow(&["socket", "socketpair"], vec![masked(0, INT, AF_UNIX)]));
     for family in AF_INET.map(|family| masked(0, INT, family)) {
         for (typ, protocol) in TYPES.into_iter().flat_map(|typ| PROTOCOLS.map(|protocol| (typ, protocol))) {
-            let args = vec![family.clone(), masked(1, TYPE, typ), masked(2, INT, protocol)];
+            let args = vec![family, masked(1, TYPE, typ), masked(2, INT, protocol)];
             rules.push(allow(&["socket"], args));
         }
         rules.push(refuse("socket", EPROTONOSUPPORT, vec![family]));

@@ -90,6 +90,8 @@ mod tests {
             ("=app-misc/hallo-2.10", Some("app-misc/hello")),
             ("dev-util/serd:0[x]", Some("dev-libs/serd")),
             ("firefox", None),
+            ("app-misc/hello", None),
+            ("=app-misc/hello-2.11", None),
             ("@world", None),
         ] {
             assert_eq!(meant(&known, &asked.parse().unwrap()).as_deref(), found, "{asked}");

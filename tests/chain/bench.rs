@@ -1,8 +1,9 @@
 //! What the tests of the chain stand on: one state folder for each user, with the image and the source archives in it.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// Who runs bindery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,20 @@ impl Said {
             assert!(self.err.contains(text), "no `{text}` in:\n{self}");
         }
         self
+    }
+
+    /// Asserts that a text is nowhere in standard error.
+    #[track_caller]
+    pub(crate) fn lacks(&self, text: &str) -> &Self {
+        assert!(!self.err.contains(text), "`{text}` in:\n{self}");
+        self
+    }
+
+    /// The id of the run that a build said.
+    #[track_caller]
+    pub(crate) fn run(&self) -> String {
+        let id = self.err.lines().find_map(|line| line.strip_prefix("run ")?.split(' ').next());
+        id.unwrap_or_else(|| panic!("no run in:\n{self}")).to_string()
     }
 
     /// Asserts success.
@@ -106,13 +121,49 @@ impl Bench {
         bench
     }
 
+    /// Returns a bench with an empty state of its own.
+    pub(crate) fn alone(test: &str) -> Self {
+        let mut bench = Self::bare(Who::Me, test);
+        bench.state = bench.config.path().join("state");
+        bench
+    }
+
     /// Writes the profile: `amd64` and what is given here.
     pub(crate) fn write_profile(&self, more: &str) {
-        let dir = self.config.path().join("profiles");
-        std::fs::create_dir_all(&dir).unwrap();
-        let text = format!("version = 1\ninherits = \"amd64\"\n{more}");
-        std::fs::write(dir.join(format!("{}.toml", self.profile)), text).unwrap();
+        self.write(&format!("profiles/{}.toml", self.profile), &format!("version = 1\ninherits = \"amd64\"\n{more}"));
+    }
+
+    /// Writes the profile with the trees `bindery-test`, `bindery-broken` and `trees`, and what is given here.
+    pub(crate) fn write_broken_profile(&self, trees: &str, more: &str) {
+        self.write_profile(&format!("trees = [\"bindery-test\", \"bindery-broken\"{trees}]\n{more}"));
+    }
+
+    /// Writes a file below the configuration folder.
+    pub(crate) fn write(&self, path: &str, text: &str) -> PathBuf {
+        let path = self.config.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
         give_all(self.who, self.config.path());
+        path
+    }
+
+    /// Adds a tree `own` with the category `own`, standing on the others; an ebuild is its name without version, which is
+    /// 1, and what it says beyond the usual.
+    pub(crate) fn write_tree(&self, ebuilds: &[(&str, &str)]) {
+        let config = self.config.path().join("bindery.toml");
+        let toml = std::fs::read_to_string(&config).unwrap();
+        let tree = self.config.path().join("own");
+        if !tree.exists() {
+            self.write("bindery.toml", &format!("{toml}[trees.own]\npath = \"{}\"\n", tree.display()));
+        }
+        self.write("own/profiles/repo_name", "own\n");
+        self.write("own/profiles/categories", "own\n");
+        let layout = "masters = bindery-test\nthin-manifests = true\nmanifest-hashes = BLAKE2B SHA512\n";
+        self.write("own/metadata/layout.conf", layout);
+        for (name, text) in ebuilds {
+            let usual = "EAPI=8\nDESCRIPTION=\"x\"\nLICENSE=\"public-domain\"\nSLOT=\"0\"\nKEYWORDS=\"amd64\"\nS=\"${WORKDIR}\"\n";
+            self.write(&format!("own/own/{name}/{name}-1.ebuild"), &format!("{usual}{text}"));
+        }
     }
 
     /// Returns a command that runs bindery with arguments, as the bench's user.
@@ -147,6 +198,40 @@ impl Bench {
         give_all(self.who, &self.state);
     }
 
+    /// Starts bindery, and returns once a line of its standard error holds `text`.
+    pub(crate) fn start(&self, args: &[&str], text: &str) -> Running {
+        let mut child = self.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let mut said = String::new();
+        let line = lines.by_ref().inspect(|line| said.push_str(&format!("{line}\n"))).find(|line| line.contains(text));
+        let line = line.unwrap_or_else(|| panic!("no `{text}` in:\n{said}"));
+        // What it says further is not looked at, and must not stop it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Running { child, line }
+    }
+
+    /// Runs the strict client of `tests/client` in a fresh root, subscribed to this bench's profile at `uri`. It sees
+    /// `folder` as `/srv/binhost`, and installs `packages`, or everything.
+    pub(crate) fn client(&self, uri: &str, folder: &Path, packages: &[&str]) -> Said {
+        let subscription = tempfile::tempdir_in(self.config.path()).unwrap();
+        let subscription = subscription.path().join("client");
+        let text = |path: &Path| path.to_str().unwrap().to_string();
+        let (profile, output) = (self.profile.as_str(), text(&subscription));
+        self.run(&["client", "config", "--profile", profile, "--uri", uri, "--output", &output]).works();
+        let tests = readable(self.who, &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"), &home(self.who));
+        let binds = [
+            format!("{}:/var/db/repos/bindery-test", text(&tests.join("tree"))),
+            format!("{output}:/mnt/client"),
+            format!("{}:/mnt/install", text(&tests.join("client"))),
+            format!("{}:/srv/binhost", text(&std::fs::canonicalize(folder).unwrap())),
+        ];
+        let mut args = vec!["run", "--image", "debian-portage"];
+        args.extend(uri.starts_with("http").then_some("--network"));
+        args.extend(binds.iter().flat_map(|bind| ["--ro-bind", bind]));
+        args.extend(["--", "sh", "/mnt/install"]);
+        self.run(&[&args, packages].concat())
+    }
+
     /// The folder of the profile's pool and generations.
     pub(crate) fn profile_dir(&self) -> PathBuf {
         self.state.join("state/profiles").join(&self.profile)
@@ -168,6 +253,36 @@ impl Bench {
         said.works();
         give_all(self.who, &folder);
     }
+}
+
+/// A bindery at work, killed with the value.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    /// The line that was waited for.
+    pub(crate) line: String,
+}
+
+impl Running {
+    /// Sends a signal, and returns the exit code.
+    pub(crate) fn end(mut self, signal: &str) -> i32 {
+        tool("kill", &[signal, &self.child.id().to_string()]);
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a tool of the host's, and returns what it prints.
+pub(crate) fn tool(program: &str, args: &[&str]) -> String {
+    let said: Said = Command::new(program).args(args).output().unwrap().into();
+    said.works();
+    said.out
 }
 
 /// Returns the user that `BINDERY_TEST_USER` names.

@@ -7,6 +7,9 @@
 
 mod bench;
 mod chain;
+mod client;
+mod failures;
 mod hosts;
 mod kills;
+mod refusals;
 mod started;
