@@ -62,9 +62,9 @@ fn a_signal_stops_a_build_in_order() {
         let build = build_until(&own, moment);
         let traces = build.traces();
         if group {
-            build.signal_group(signal)
+            build.signal_group(signal);
         } else {
-            build.signal(signal)
+            build.signal(signal);
         }
         interrupted(&own, &build.end(), &traces);
     }
@@ -86,9 +86,9 @@ fn a_signal_stops_run_and_what_it_runs() {
         run.until("the command runs", |run| run.said().contains("ready"));
         let traces = run.traces();
         if group {
-            run.signal_group(signal)
+            run.signal_group(signal);
         } else {
-            run.signal(signal)
+            run.signal(signal);
         }
         run.end().fails(130, &[]);
         own.is_clean(&traces);
@@ -114,9 +114,9 @@ fn a_signal_stops_the_making_of_an_image_in_order() {
         make.until(program, |make| make.runs(program));
         let traces = make.traces();
         if group {
-            make.signal_group(signal)
+            make.signal_group(signal);
         } else {
-            make.signal(signal)
+            make.signal(signal);
         }
         make.end().fails(130, &["making the image was cancelled"]);
         own.is_clean(&traces);
