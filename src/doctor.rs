@@ -76,6 +76,8 @@ pub fn examine(state: &State, ids: Option<(u32, u32)>, cancel: &AtomicBool) -> V
     }
     checks.push(disk(state));
     checks.push(tool("mmdebstrap", "mmdebstrap", "makes images", "apt-get install mmdebstrap"));
+    let apt = "Debian and what descends from it have it, other distributions package it as `apt`";
+    checks.push(tool("apt", "apt-get", "finds and downloads what images are made of", apt));
     checks.push(pip());
     checks
 }
@@ -143,7 +145,7 @@ fn disk(state: &State) -> Check {
 fn tool(name: &'static str, program: &str, why: &str, install: &str) -> Check {
     match process::find(program) {
         Some(path) => Check::works(name, path.display().to_string()),
-        None => Check::not(name, Verdict::Limited, "not installed", format!("{why}; {install}")),
+        None => Check::not(name, Verdict::Missing, "not installed", format!("{why}; {install}")),
     }
 }
 
@@ -152,7 +154,7 @@ fn pip() -> Check {
         Ok(output) => Check::works("pip", String::from_utf8_lossy(&output.stdout).trim().to_string()),
         Err(_) => Check::not(
             "pip",
-            Verdict::Limited,
+            Verdict::Missing,
             "not installed",
             "downloads Portage for images; apt-get install python3-pip",
         ),

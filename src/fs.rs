@@ -79,7 +79,8 @@ pub fn write_atomic(path: &Path, bytes: impl AsRef<[u8]>, mode: u32) -> Result<(
         .permissions(sys::Permissions::from_mode(mode))
         .tempfile_in(dir)
         .map_err(PathError::on("write a file in", dir))?;
-    file.write_all(bytes.as_ref()).map_err(PathError::on("write", path))?;
+    // Not through the wrapper, whose errors name the temporary file.
+    file.as_file_mut().write_all(bytes.as_ref()).map_err(PathError::on("write", path))?;
     file.as_file().set_permissions(sys::Permissions::from_mode(mode)).map_err(PathError::on("write", path))?;
     file.as_file().sync_all().map_err(PathError::on("write", path))?;
     file.persist(path).map_err(|e| PathError::on("write", path)(e.error))?;

@@ -271,7 +271,7 @@ fn copy(from: &Path, folder: &Path, to: &Path, mtime: u64) -> Result<Hashes, Pat
             0 => break,
             n => {
                 hasher.update(&buffer[..n]);
-                file.write_all(&buffer[..n]).map_err(write())?;
+                file.as_file_mut().write_all(&buffer[..n]).map_err(write())?;
             }
         }
     }

@@ -97,12 +97,24 @@ impl Failure {
         } else if let Some(error) = &self.error {
             let _ = writeln!(text, "bindery: {}", chain(error.as_ref()));
         }
+        if self.error.as_ref().is_some_and(is_full) {
+            let _ = writeln!(
+                text,
+                "  hint: the disk is full: make room and start again, or use another with `--state DIR`"
+            );
+        }
         for hint in &self.hints {
             let _ = writeln!(text, "  hint: {hint}");
         }
         say(text.trim_end());
         ExitCode::from(self.kind.code())
     }
+}
+
+/// Returns whether a full disk, or a user's full share of it, is at the bottom of an error.
+fn is_full(error: &anyhow::Error) -> bool {
+    let mut kinds = error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).map(io::Error::kind);
+    kinds.any(|kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }
 
 impl From<ConfigError> for Failure {
@@ -202,6 +214,15 @@ mod tests {
     fn a_terminal_sees_no_control_characters() {
         let hostile = "a\x1b]0;title\x07b\x1b[2Jc\rd\u{9b}31me\u{202e}f\x7f\n\tg";
         assert_eq!(plain(hostile), "a]0;titleb[2Jcd31mef\n\tg");
+    }
+
+    #[test]
+    fn a_full_disk_is_found_at_the_bottom_of_an_error() {
+        let full = |kind| {
+            let error = fs::PathError::on("write", Path::new("f"))(io::Error::from(kind));
+            is_full(&anyhow::Error::new(error).context("more"))
+        };
+        assert!(full(io::ErrorKind::StorageFull) && !full(io::ErrorKind::NotFound));
     }
 
     #[test]

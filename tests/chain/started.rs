@@ -62,6 +62,16 @@ impl Own {
         ));
     }
 
+    /// Adds a package that does not get smaller when it is packed.
+    pub(crate) fn add_large(&self) {
+        let folder = self.bench.config.path().join("kills/app-test/large");
+        std::fs::create_dir_all(&folder).unwrap();
+        let install =
+            "src_install() {\n\thead -c 12582912 /dev/urandom >large || die\n\tinsinto /usr/share\n\tdoins large\n}\n";
+        std::fs::write(folder.join("large-1.ebuild"), format!("{HEAD}{install}")).unwrap();
+        self.bench.write_profile("trees = [\"bindery-test\", \"bindery-kills\"]\n");
+    }
+
     /// Starts bindery as the leader of a process group.
     pub(crate) fn start(&self, args: &[&str]) -> Started {
         self.start_command(self.bench.command(args))
@@ -140,6 +150,10 @@ pub(crate) fn link_state(shared: &Path, own: &Path, there: &Path) {
     said.works();
 }
 
+/// How the test's ebuilds begin.
+const HEAD: &str = "EAPI=8\nDESCRIPTION=\"Holds\"\nHOMEPAGE=\"https://example.org/\"\nS=\"${WORKDIR}\"\n\
+    LICENSE=\"public-domain\"\nSLOT=\"0\"\nKEYWORDS=\"amd64\"\nIUSE=\"hold-setup hold-compile\"\n";
+
 fn write_tree(tree: &Path) {
     let write = |file: &str, text: &str| {
         let file = tree.join(file);
@@ -149,15 +163,13 @@ fn write_tree(tree: &Path) {
     write("profiles/repo_name", "bindery-kills\n");
     write("profiles/categories", "app-test\n");
     write("metadata/layout.conf", "masters = bindery-test\nthin-manifests = true\nprofile-formats = portage-2\n");
-    let head = "EAPI=8\nDESCRIPTION=\"Holds\"\nHOMEPAGE=\"https://example.org/\"\nS=\"${WORKDIR}\"\n\
-        LICENSE=\"public-domain\"\nSLOT=\"0\"\nKEYWORDS=\"amd64\"\nIUSE=\"hold-setup hold-compile\"\n";
     let setup = "pkg_setup() {\n\tif use hold-setup && [[ ${MERGE_TYPE} == binary ]]; then\n\t\
         sleep infinity\n\tfi\n}\n";
     let compile = "src_compile() {\n\tif use hold-compile; then\n\tsleep infinity\n\tfi\n}\n";
     let install = |name: &str| format!("src_install() {{\n\tnewbin - {name}-tool <<< \"echo {name}\"\n}}\n");
-    write("app-test/first/first-1.ebuild", &format!("{head}{setup}{compile}{}", install("first")));
+    write("app-test/first/first-1.ebuild", &format!("{HEAD}{setup}{compile}{}", install("first")));
     let needs = "DEPEND=\"app-test/first\"\n";
-    write("app-test/second/second-1.ebuild", &format!("{head}{needs}{compile}{}", install("second")));
+    write("app-test/second/second-1.ebuild", &format!("{HEAD}{needs}{compile}{}", install("second")));
 }
 
 /// A bindery at work.
