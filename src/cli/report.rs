@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_found_at_the_bottom_of_an_error() {
         let full = |kind| {
-            let error = fs::PathError::on("write", Path::new("f"))(io::Error::from(kind));
+            let error = crate::fs::PathError::on("write", std::path::Path::new("f"))(io::Error::from(kind));
             is_full(&anyhow::Error::new(error).context("more"))
         };
         assert!(full(io::ErrorKind::StorageFull) && !full(io::ErrorKind::NotFound));
