@@ -29,7 +29,7 @@ mod room;
 pub use error::{Blame, BuildError};
 use one::Shop;
 pub use prepare::{Prepared, image, prepare};
-pub use record::{Outcome, Record, Status, alive, runs};
+pub use record::{Outcome, Record, Status, runs};
 
 /// What a run has to work with.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,8 @@ pub fn build(
     // Before anything is built: it would be of no use without.
     let key = key::load(&host.state.keys(), &profile.key)?;
     let mut record = Record::start(host.state, &profile.name, asked)?;
-    on(Event::RunStarted { run: record.status.id.clone(), profile: profile.name.clone() });
+    let started = Event::RunStarted { run: record.status.id.clone(), profile: profile.name.clone() };
+    record.tell(started, on);
     let result =
         run(host, profile, atoms, &held, &key, &mut record, on).map_err(|error| error.or_interrupted(host.cancel));
     let outcome = match &result {
@@ -100,13 +101,12 @@ fn run(
 ) -> Result<(), BuildError> {
     let pool = Pool::open(&host.state.profile(&profile.name));
     pool.clean(held)?;
-    let prepared = prepare(host, profile, atoms, &record.dir().join("portage"), on)?;
+    let configuration = record.dir().join("portage");
+    let prepared = prepare(host, profile, atoms, &configuration, &mut |event| record.tell(event, on))?;
     record.write_json("plan.json", &prepared.plan)?;
     let build = prepared.plan.to_build().count();
-    let planned = Event::Planned { build, reuse: prepared.plan.packages.len() - build };
-    record.event(&planned);
-    on(planned);
-    fetch::fetch(host, profile, &prepared, on)?;
+    record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build }, on);
+    fetch::fetch(host, profile, &prepared, &mut |event| record.tell(event, on))?;
     let source_date = host.source_date(profile);
     let shop = Shop { host, profile, prepared: &prepared, pool: &pool, held, key, source_date };
     let ready = packages(&shop, record, on)?;
@@ -118,8 +118,7 @@ fn run(
             path: published.generation.path.clone(),
             packages: published.generation.statement.packages.len(),
         };
-        record.event(&event);
-        on(event);
+        record.tell(event, on);
     }
     Ok(())
 }
@@ -138,9 +137,7 @@ fn packages(shop: &Shop<'_>, record: &mut Record, on: Sink<'_>) -> Result<BTreeM
         };
         number += usize::from(reuse.is_none());
         if let Some(because) = planned.needs.iter().find_map(|cpv| without.get(cpv)).cloned() {
-            let event = Event::BuildSkipped { cpv: planned.cpv.clone(), because: because.clone() };
-            record.event(&event);
-            on(event);
+            record.tell(Event::BuildSkipped { cpv: planned.cpv.clone(), because: because.clone() }, on);
             record.status.skipped.push(planned.cpv.clone());
             without.insert(planned.cpv.clone(), because);
             continue;
@@ -159,9 +156,7 @@ fn packages(shop: &Shop<'_>, record: &mut Record, on: Sink<'_>) -> Result<BTreeM
                 ready.insert(planned.cpv, entry);
             }
             Err(one::Failed { reason, telling, log }) => {
-                let event = Event::BuildFailed { cpv: planned.cpv.clone(), reason, telling, log };
-                record.event(&event);
-                on(event);
+                record.tell(Event::BuildFailed { cpv: planned.cpv.clone(), reason, telling, log }, on);
                 record.status.failed.push(planned.cpv.clone());
                 without.insert(planned.cpv.clone(), planned.cpv);
             }

@@ -20,7 +20,8 @@
 //! listen = "127.0.0.1:8411"
 //! ```
 //!
-//! Every `bindery.toml` on the way ([`Search`]) is read; a value in an earlier one hides the same in a later one.
+//! Every `bindery.toml` on the way ([`Search`]) is read; a value in an earlier one hides the same in a later one. Last comes
+//! the one that is built in, `config/defaults.toml`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -134,8 +135,8 @@ struct ServeTable {
 }
 
 impl Config {
-    /// Reads every `bindery.toml` of the search. None at all is fine: then only what is built in and what profiles say
-    /// themselves counts.
+    /// Reads every `bindery.toml` of the search, and last the one that is built in. None at all is fine: then only that
+    /// and what profiles say themselves counts.
     pub fn load(search: Search) -> Result<Self, ConfigError> {
         let mut config = Self {
             defaults: Defaults::default(),
@@ -153,6 +154,7 @@ impl Config {
                 config.files.push(path);
             }
         }
+        config.take(&Search::defaults())?;
         Ok(config)
     }
 

@@ -59,8 +59,7 @@ pub(super) fn build(
     let log = dir.join("log");
     let started = Instant::now();
     let event = Event::BuildStarted { cpv: planned.cpv.clone(), log: log.clone(), number: number.0, of: number.1 };
-    record.event(&event);
-    on(event);
+    record.tell(event, on);
     let mut room = Room::new(shop.host, &format!("building {} for {}", planned.cpv, shop.profile.name))?;
     let result = build_in(shop, planned, ready, record, &mut room, &dir);
     let closed = room.close();
@@ -75,8 +74,7 @@ pub(super) fn build(
                 content: entry.facts.content.clone(),
                 milliseconds,
             };
-            record.event(&event);
-            on(event);
+            record.tell(event, on);
             Ok(Ok(entry))
         }
         Err(reason) => Ok(Err(Failed { reason: reason.0, telling: reason.1, log })),

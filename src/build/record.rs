@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::atom::{Cpv, Name};
-use crate::event::Event;
+use crate::event::{Event, Sink};
 use crate::fs::{self, File, PathError};
 use crate::state::State;
 
@@ -22,8 +22,10 @@ use crate::state::State;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It is at work, or was killed.
+    /// It is at work.
     Running,
+    /// Its process is gone and has not said how it ended. Never written: what is read as running may be this.
+    Killed,
     /// Everything asked for is built and published.
     Done,
     /// At least one package failed.
@@ -115,12 +117,13 @@ impl Record {
         Ok(dir)
     }
 
-    /// Keeps an event. A log that cannot be written is no reason to lose the build it is about.
-    pub fn event(&mut self, event: &Event) {
-        if let Ok(mut line) = serde_json::to_string(event) {
+    /// Keeps an event and passes it on. A log that cannot be written is no reason to lose the build it is about.
+    pub fn tell(&mut self, event: Event, on: Sink<'_>) {
+        if let Ok(mut line) = serde_json::to_string(&event) {
             line.push('\n');
             let _ = self.events.write_all(line.as_bytes());
         }
+        on(event);
     }
 
     /// Writes `status.json`.
@@ -148,7 +151,11 @@ pub fn runs(state: &State) -> Result<Vec<Status>, PathError> {
     let mut runs: Vec<Status> = Vec::new();
     for dir in fs::read_dir_if_exists(&state.runs())? {
         let text = fs::read_if_exists(&dir.join("status.json"))?;
-        runs.extend(text.and_then(|text| serde_json::from_str(&text).ok()));
+        let Some(mut status) = text.and_then(|text| serde_json::from_str::<Status>(&text).ok()) else { continue };
+        if status.outcome == Outcome::Running && !alive(&status) {
+            status.outcome = Outcome::Killed;
+        }
+        runs.push(status);
     }
     runs.sort_by(|a, b| (a.started, &a.id).cmp(&(b.started, &b.id)));
     Ok(runs)
@@ -156,7 +163,7 @@ pub fn runs(state: &State) -> Result<Vec<Status>, PathError> {
 
 /// Returns whether the process of a run that is not ended is still there. A number that was given to another process
 /// since is taken for it; nothing but the list of runs asks.
-pub fn alive(status: &Status) -> bool {
+fn alive(status: &Status) -> bool {
     Path::new("/proc").join(status.process.to_string()).exists()
 }
 
@@ -174,7 +181,9 @@ mod tests {
         let state = State::below(dir.path());
         state.prepare().unwrap();
         let mut record = Record::start(&state, &"amd64".parse().unwrap(), &["hello".into()]).unwrap();
-        record.event(&Event::Step { what: "x".into() });
+        let mut told = Vec::new();
+        record.tell(Event::Step { what: "x".into() }, &mut |event| told.push(event));
+        assert_eq!(told, [Event::Step { what: "x".into() }]);
         let ended = record.end(Outcome::Done).unwrap();
         assert_eq!(runs(&state).unwrap(), [ended]);
     }

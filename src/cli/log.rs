@@ -10,7 +10,8 @@ use crate::fs;
 /// Arguments of `bindery log`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The package whose log to print: `hello`, `app-misc/hello` or with its version; without one, list the runs
+    /// The package whose log to print: `hello`, `app-misc/hello` or with its version; without one, list the runs.
+    /// With `--json`, where the log is
     package: Option<String>,
     /// Look only at this run; its beginning is enough, and `last` is the newest
     #[arg(long, value_name = "ID")]
@@ -41,8 +42,8 @@ fn list(runs: &[Status]) -> Outcome {
         .iter()
         .map(|run| {
             let outcome = match run.outcome {
-                Stands::Running if !build::alive(run) => "killed",
                 Stands::Running => "running",
+                Stands::Killed => "killed",
                 Stands::Done => "done",
                 Stands::Failed => "failed",
                 Stands::Interrupted => "interrupted",
@@ -74,6 +75,7 @@ fn print_log(cx: &Context, runs: &[Status], package: &str) -> Outcome {
     }
     match found.as_slice() {
         [] => Err(Failure::user(format!("no run has a log of `{package}`")).hint("`bindery log` lists the runs")),
+        [file] if cx.json => report::print_json(&serde_json::json!({ "log": file })),
         [file] => report::print(&String::from_utf8_lossy(&fs::read(file).map_err(system)?)),
         several => {
             let names: Vec<_> = several.iter().filter_map(|log| name(log.parent()?)).collect();

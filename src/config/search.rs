@@ -29,6 +29,9 @@ const EMBEDDED: &[(Kind, &str, &str)] = &[
     (Kind::Image, "debian-portage", include_str!("../../images/debian-portage.toml")),
 ];
 
+/// The `bindery.toml` that is built in.
+const DEFAULTS: &str = include_str!("defaults.toml");
+
 /// What a definition defines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -92,6 +95,11 @@ impl Search {
     /// Returns the folders, best first.
     pub fn folders(&self) -> &[PathBuf] {
         &self.folders
+    }
+
+    /// Returns the `bindery.toml` that is built in, which every other one hides.
+    pub(super) fn defaults() -> Arc<Source> {
+        Arc::new(Source { path: Path::new("<bindery>").join(CONFIG_FILE), text: DEFAULTS.to_string() })
     }
 
     /// Returns the folders that definitions of a kind lie in, best first.

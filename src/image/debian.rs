@@ -28,6 +28,9 @@ use crate::sandbox::range;
 /// A list of all of Debian's packages would be shorter.
 const LIST_MAX: u64 = 16 << 20;
 
+/// How lines begin that mmdebstrap reports to whoever called it, and that say nothing to whoever waits for an image.
+const NOISE: [&[u8]; 2] = [b"skipping ", b"success in "];
+
 /// What an image is made of.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -192,7 +195,9 @@ fn run(cx: &Context<'_>, scratch: &Path, events: Sink<'_>) -> Result<Vec<(Word, 
             let _ = child.kill();
         }
         if let Some(what) = line.strip_prefix(b"I: ") {
-            step(events, &process::tail(what));
+            if !NOISE.iter().any(|noise| what.starts_with(noise)) {
+                step(events, &process::tail(what));
+            }
             line.clear();
         }
         said.append(&mut line);

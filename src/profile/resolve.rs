@@ -26,9 +26,6 @@ const DEEPEST: usize = 32;
 /// The largest `source-date-epoch`: the last second of the year 9999, the last that formats of archives can say.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// The key where nobody says which.
-const DEFAULT_KEY: &str = "default";
-
 impl Profile {
     /// Reads a profile with everything it inherits, fills in the defaults and checks it.
     pub fn load(config: &Config, name: &Name) -> Result<Self, ProfileError> {
@@ -127,7 +124,12 @@ fn finish(
         Err(SearchError::Path(error)) => return Err(error.into()),
     }
 
-    let trees = merged.trees.or(defaults.trees.clone()).ok_or_else(|| missing("trees", "[\"NAME\"]"))?;
+    let trees = merged.trees.or(defaults.trees.clone()).ok_or_else(|| {
+        let folder = config.search.folders().first().map(|dir| dir.display().to_string()).unwrap_or_default();
+        missing("trees", "[\"NAME\"]").hint(format!(
+            "say where it is in a `bindery.toml`, such as `{folder}/bindery.toml`: [trees.NAME] and path = \"FOLDER\""
+        ))
+    })?;
     check_trees(&trees, config)?;
     let tree_names: Vec<Name> = trees.value.iter().map(|tree| tree.get_ref().clone()).collect();
     let portage_profile = merged.portage_profile.or(defaults.portage_profile.clone());
@@ -204,7 +206,8 @@ fn finish(
     places.note("trees", &trees);
     places.note("portage-profile", &portage_profile);
     places.note("chost", &chost);
-    let key = merged.key.or(defaults.key.clone());
+    let key = merged.key.or(defaults.key.clone()).ok_or_else(|| missing("key", "\"NAME\""))?;
+    places.note("key", &key);
     let backend = places.take("backend", merged.backend).unwrap_or(Backend::Portage);
     let cflags = places.take("flags.cflags", merged.cflags);
     let mut like_c = |key: &str, options: Option<At<Options>>| places.take(key, options).or(cflags.clone());
@@ -258,7 +261,7 @@ fn finish(
             silence: places.take("limits.silence", merged.silence).map(|span| span.0).or(usual.silence),
         },
         mirrors: places.take("mirrors", mirrors).unwrap_or_default(),
-        key: places.take("key", key).unwrap_or_else(|| DEFAULT_KEY.parse().expect("it is a name")),
+        key: key.value,
         source_date_epoch: places.take("source-date-epoch", epoch),
         native,
         files,

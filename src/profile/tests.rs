@@ -179,7 +179,7 @@ fn what_show_prints_is_a_profile_that_means_the_same() {
         "-b",  # profiles/base.toml:4
     ]
     mirrors = ["profiles/dist", "https://m.example"]  # profiles/own.toml:3
-    key = "default"  # not set: bindery's default
+    key = "default"  # <bindery>/bindery.toml:6
 
     [flags]
     cflags = "-O2 -pipe"  # profiles/own.toml:5
