@@ -36,17 +36,20 @@ use report::{Failure, Kind};
 #[command(name = "bindery", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
 struct Args {
     /// Keep everything below this folder instead of the system's or the user's own folders
-    #[arg(long, global = true, value_name = "DIR", env = "BINDERY_STATE")]
+    #[arg(long, global = true, value_name = "DIR", env = "BINDERY_STATE", help_heading = GLOBAL)]
     state: Option<PathBuf>,
     /// Look for bindery.toml, profiles/ and images/ in this folder first
-    #[arg(long, global = true, value_name = "DIR", env = "BINDERY_CONFIG")]
+    #[arg(long, global = true, value_name = "DIR", env = "BINDERY_CONFIG", help_heading = GLOBAL)]
     config: Option<PathBuf>,
-    /// Print JSON on stdout where something is listed or shown
-    #[arg(long, global = true)]
+    /// Print what is listed, shown or made as JSON on stdout, and what happens in a build as one object a line
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
     #[command(subcommand)]
     command: Command,
 }
+
+/// The heading of what every command takes.
+const GLOBAL: &str = "Global options";
 
 const EXIT_CODES: &str = "\
 Exit status: 0 done; 1 what was asked for is wrong; 2 the command line is; 3 a package failed or was refused; \

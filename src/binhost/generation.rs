@@ -14,12 +14,13 @@
 
 use std::path::PathBuf;
 
+use crate::atom::Name;
 use crate::binhost::index::IndexError;
 use crate::binhost::path::PackagePath;
 use crate::binhost::statement::{self, Statement, StatementError};
 use crate::fs::{self, PathError};
 use crate::package::signature::SignatureError;
-use crate::state::ProfileDir;
+use crate::state::{ProfileDir, State};
 
 mod assemble;
 mod check;
@@ -65,6 +66,17 @@ impl Generation {
     pub fn current(profile: &ProfileDir) -> Result<Option<Self>, GenerationError> {
         current_number(profile)?.map(|number| Self::load(profile, number)).transpose()
     }
+}
+
+/// Returns the profiles that have a generation, by name, and its number; what cannot be read is left out.
+pub fn published(state: &State) -> Vec<(Name, u64)> {
+    let folders = fs::read_dir_if_exists(&state.profiles()).unwrap_or_default();
+    let published = folders.iter().filter_map(|folder| {
+        let profile: Name = folder.file_name()?.to_str()?.parse().ok()?;
+        let number = current_number(&state.profile(&profile)).ok()??;
+        Some((profile, number))
+    });
+    published.collect()
 }
 
 /// Returns the number that the link `current` names; nothing before the first generation.

@@ -15,16 +15,28 @@ use crate::state::Lease;
 
 /// Arguments of `bindery build`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The hardware profile to build for
     #[arg(long, value_name = "NAME")]
     profile: Name,
     /// What to build: packages, or sets of the configuration [default: @world]
+    #[arg(value_name = "ATOM")]
     atoms: Vec<Atom>,
     /// Say what would be built and why, and build nothing
     #[arg(long)]
     pretend: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  bindery build --profile amd64 app-misc/hello     build it and all it needs, and publish
+  bindery build --profile amd64 @demo --pretend    say what would be built from a set, and why
+  bindery build --profile amd64 =app-misc/hello-2.12.1
+
+Packages that are built already and would come out the same are not built again. One that fails costs only itself and \
+what needs it: the others are published, and the exit status is 3. `bindery log PACKAGE` prints its log. \
+SOURCE_DATE_EPOCH, where it is set, wins over the profile's source-date-epoch.";
 
 /// Builds, or says what would be built.
 pub(super) fn build(cx: &Context, args: Args) -> Outcome {

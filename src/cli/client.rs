@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::atom::Name;
 use crate::cli::context::Context;
-use crate::cli::report::{Failure, Kind, Outcome, say};
+use crate::cli::report::{self, Failure, Kind, Outcome, say};
 use crate::client::{self, Subscription};
 use crate::package::key;
 use crate::profile::Profile;
@@ -18,6 +18,10 @@ pub(super) enum Command {
 
 /// Arguments of `bindery client config`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  bindery client config --profile amd64 --uri http://builder:8478/amd64 --output client
+  scp -r client machine: && ssh machine sudo sh client/setup")]
 pub(super) struct Config {
     /// The profile to install from
     #[arg(long, value_name = "NAME")]
@@ -56,6 +60,10 @@ pub(super) fn client(cx: &Context, command: Command) -> Outcome {
     })
     .map_err(|e| Failure::new(Kind::User, e))?;
     client::write(&args.output, &files).map_err(|e| Failure::new(Kind::System, e))?;
+    if cx.json {
+        let paths: Vec<_> = files.iter().map(|file| args.output.join(file.name)).collect();
+        return report::print_json(&serde_json::json!({ "folder": args.output, "files": paths }));
+    }
     say(&format!("copy `{}` to a machine and run its `setup` there, as root", args.output.display()));
     Ok(())
 }

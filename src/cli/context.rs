@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use etcetera::BaseStrategy as _;
 
+use crate::cli::events::shower;
 use crate::cli::report::{Failure, Kind};
 use crate::cli::{reap, signals};
 use crate::config::{Config, Search};
@@ -53,7 +54,7 @@ impl Context {
     pub(super) fn prepare(&self) -> Result<IdRange, Failure> {
         self.prepare_state()?;
         let ids = IdRange::detect(self.config.ids).map_err(|e| Failure::new(Kind::System, e))?;
-        reap::sweep(&self.state, &ids)?;
+        reap::sweep(&self.state, &ids, &mut shower(false))?;
         Ok(ids)
     }
 

@@ -31,11 +31,14 @@ pub(super) fn key(cx: &Context, command: Command) -> Outcome {
         Command::New { name, user_id } => {
             let user_id = user_id.unwrap_or_else(|| format!("bindery {name}"));
             let public = key::new(&dir, &name, &user_id)?;
+            let secret = key::secret_file(&dir, &name);
+            if cx.json {
+                return report::print_json(&serde_json::json!({
+                    "name": name, "fingerprint": public.fingerprint(), "secret": secret
+                }));
+            }
             say(&format!("made key {name}: {}", public.fingerprint()));
-            say(&format!(
-                "  the secret part, which nobody else may read: {}",
-                dir.join(format!("{name}.asc")).display()
-            ));
+            say(&format!("  the secret part, which nobody else may read: {}", secret.display()));
             Ok(())
         }
         Command::Show { name: Some(name) } => {

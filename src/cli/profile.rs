@@ -3,6 +3,7 @@
 use crate::atom::Name;
 use crate::cli::context::Context;
 use crate::cli::report::{self, Failure, Kind, Outcome, table};
+use crate::process;
 use crate::profile::{self, Profile};
 
 /// `bindery profile …`.
@@ -59,15 +60,24 @@ fn check(cx: &Context, names: Vec<Name>) -> Outcome {
             listed.into_iter().map(|l| l.name).collect()
         }
     };
-    let mut wrong = 0;
+    let (mut wrong, mut all) = (0, Vec::new());
     for name in &names {
         match Profile::load(&cx.config, name) {
-            Ok(_) => report::say(&format!("{name}: good")),
+            Ok(_) => {
+                all.push(serde_json::json!({ "name": name, "good": true }));
+                if !cx.json {
+                    report::print(&format!("{name}: good"))?;
+                }
+            }
             Err(error) => {
                 wrong += 1;
+                all.push(serde_json::json!({ "name": name, "good": false, "error": process::chain(&error) }));
                 Failure::from(error).show();
             }
         }
+    }
+    if cx.json {
+        report::print_json(&all)?;
     }
     if wrong == 0 { Ok(()) } else { Err(Failure::silent(Kind::User)) }
 }

@@ -1,7 +1,9 @@
 //! `bindery reap`, and what every command that enters a namespace does first: remove what dead processes left behind.
 
 use crate::cli::context::Context;
+use crate::cli::events::shower;
 use crate::cli::report::{Failure, Kind, Outcome, say};
+use crate::event::{Event, Sink};
 use crate::sandbox::{self, IdRange};
 use crate::state::{self, StaleLease, State};
 use crate::{fs, layer};
@@ -10,14 +12,14 @@ use crate::{fs, layer};
 pub(super) fn reap(cx: &Context) -> Outcome {
     cx.prepare_state()?;
     let ids = IdRange::detect(cx.config.ids).map_err(|e| Failure::new(Kind::System, e))?;
-    if sweep(&cx.state, &ids)? == 0 {
+    if sweep(&cx.state, &ids, &mut shower(cx.json))? == 0 {
         say("nothing was left behind");
     }
     Ok(())
 }
 
 /// Removes what stale leases name; returns how many there were.
-pub(super) fn sweep(state: &State, ids: &IdRange) -> Result<usize, Failure> {
+pub(super) fn sweep(state: &State, ids: &IdRange, on: Sink<'_>) -> Result<usize, Failure> {
     let stale = state::stale_leases(state).map_err(|e| Failure::new(Kind::System, e))?;
     let count = stale.len();
     for lease in stale {
@@ -25,7 +27,7 @@ pub(super) fn sweep(state: &State, ids: &IdRange) -> Result<usize, Failure> {
         let purpose = if lease.record.purpose.is_empty() { "no record".into() } else { lease.record.purpose.clone() };
         remove(state, ids, lease)
             .map_err(|e| Failure::new(Kind::System, e.context(format!("cannot remove what lease {id} left"))))?;
-        say(&format!("removed what a dead process left: {purpose} ({id})"));
+        on(Event::Reaped { what: format!("{purpose} ({id})") });
     }
     Ok(count)
 }

@@ -19,6 +19,7 @@ use crate::{build, fs, layer};
 
 /// Arguments of `bindery run`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
     room: RoomArgs,
@@ -26,6 +27,14 @@ pub(super) struct Args {
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  bindery run --image debian-portage -- emerge --version
+  bindery run --profile amd64 --ro-bind /srv/source:/mnt/source --memory 2GiB -- sh -c 'cp -r /mnt/source /tmp && …'
+
+The exit status is the command's, 128 and the signal's number where a signal ended it, 127 where there is no such \
+command, 126 where it cannot be executed, and 125 for every failure of bindery's own.";
 
 /// Arguments of `bindery shell`.
 #[derive(Debug, clap::Args)]
@@ -151,6 +160,7 @@ fn start(
     let stdio = if terminal { Stdio::Terminal } else { Stdio::Relay };
     let base = cx.state.state();
     let exit = sandbox::run(sandbox::Request { spec: &spec, ids, base, lease: &mut lease, stdio, cancel: &cx.cancel });
+    // Whether it could be started or not, nothing is left to be found by the next command.
     let removed = layer::remove(ids, &folder).map_err(|e| Failure::new(Kind::System, e));
     let released = removed.and_then(|()| lease.release().map_err(|e| Failure::new(Kind::System, e)));
     // What went wrong first is what to tell.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::binhost::generation;
 use crate::cli::context::Context;
-use crate::cli::report::{Failure, Kind, Outcome, say};
+use crate::cli::report::{self, Failure, Kind, Outcome, say};
 use crate::serve;
 
 /// Arguments of `bindery serve`.
@@ -31,7 +32,15 @@ pub(super) fn serve(cx: &Context, args: &Args) -> Outcome {
             tokio::time::sleep(LOOK).await;
         }
     };
-    let ready =
-        |address: SocketAddr| say(&format!("serving http://{address}/PROFILE from {}", cx.state.profiles().display()));
+    let ready = |address: SocketAddr| {
+        if cx.json {
+            // Nobody may be reading: that is no reason not to serve.
+            let _ = report::print_json(&serde_json::json!({ "uri": format!("http://{address}/") }));
+        }
+        say(&format!("serving http://{address}/PROFILE from {}", cx.state.profiles().display()));
+        for (profile, _) in generation::published(&cx.state) {
+            say(&format!("  http://{address}/{profile}"));
+        }
+    };
     serve::run(&cx.state, address, ready, stopped).map_err(|e| Failure::new(Kind::System, e))
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::atom::Name;
 use crate::cli::context::Context;
-use crate::cli::report::{self, Failure, Kind, Outcome, say};
+use crate::cli::report::{self, Failure, Kind, Outcome};
 use crate::package::{self, Certificate, key};
 use crate::profile::Profile;
 use crate::{fs, process};
@@ -27,22 +27,28 @@ pub(super) struct Args {
 /// Verifies files; all of them, and says of each what is wrong.
 pub(super) fn verify(cx: &Context, args: &Args) -> Outcome {
     let keys = keys(cx, args)?;
-    let (mut bad, mut good) = (0, Vec::new());
+    let (mut bad, mut all) = (0, Vec::new());
     for file in &args.files {
         match package::verify(file, &keys, SystemTime::now()) {
-            Ok(verified) if cx.json => good.push(verified.facts),
             Ok(verified) => {
                 let facts = verified.facts;
-                say(&format!("{}: good, {} build {}", file.display(), facts.cpv, facts.build_id));
+                if !cx.json {
+                    report::print(&format!("{}: good, {} build {}", file.display(), facts.cpv, facts.build_id))?;
+                }
+                all.push(serde_json::json!({ "file": file, "good": true, "facts": facts }));
             }
             Err(error) => {
                 bad += 1;
-                say(&format!("{}: refused: {}", file.display(), process::chain(&error)));
+                let why = process::chain(&error);
+                if !cx.json {
+                    report::print(&format!("{}: refused: {why}", file.display()))?;
+                }
+                all.push(serde_json::json!({ "file": file, "good": false, "error": why }));
             }
         }
     }
     if cx.json {
-        report::print_json(&good)?;
+        report::print_json(&all)?;
     }
     match bad {
         0 => Ok(()),

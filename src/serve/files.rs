@@ -84,15 +84,8 @@ struct Profile {
 
 /// Returns the list of profiles that have a generation.
 fn profiles(state: &State) -> Response<Body> {
-    let folders = fs::read_dir_if_exists(&state.profiles()).unwrap_or_default();
-    let profiles: Vec<Profile> = folders
-        .iter()
-        .filter_map(|folder| {
-            let profile: Name = folder.file_name()?.to_str()?.parse().ok()?;
-            let serial = generation::current_number(&state.profile(&profile)).ok()??;
-            Some(Profile { profile, serial })
-        })
-        .collect();
+    let published = generation::published(state).into_iter();
+    let profiles: Vec<_> = published.map(|(profile, serial)| Profile { profile, serial }).collect();
     let text = serde_json::to_string_pretty(&profiles).expect("names and numbers are JSON") + "\n";
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
