@@ -11,21 +11,19 @@ _default:
 
 # Build real programs for a profile, sign and publish them, and install them with a real, strict client
 demo: host-tools build
-    BINDERY_STATE='{{ state }}' BINDERY='{{ target }}/release/bindery' tests/demo
+    BINDERY_STATE={{ quote(state) }} BINDERY={{ quote(target / "release/bindery") }} tests/demo
 
 # Run all tests, those with namespaces, images and Portage included
 test: host-tools test-tools
     cargo test
 
 # Compile bindery as it is installed: optimised and static
-build:
+build: build-tools
     cargo build --release
 
-# Install bindery, its profiles and images below a prefix
+# Install bindery below a prefix: one file, with its profiles and images in it
 install prefix="/usr/local": build
-    install -Dm755 {{ target }}/release/bindery {{ prefix }}/bin/bindery
-    install -Dm644 -t {{ prefix }}/share/bindery/profiles profiles/*.toml
-    install -Dm644 -t {{ prefix }}/share/bindery/images images/*.toml
+    install -Dm755 {{ quote(target / "release/bindery") }} {{ quote(prefix / "bin/bindery") }}
 
 # Check formatting, lints, dependencies' licences and sources
 lint: deny
@@ -46,6 +44,10 @@ fix:
 # Build the documentation of the code
 doc:
     cargo doc --no-deps --document-private-items
+
+# Find or install what is needed to compile
+build-tools:
+    tests/host-tools build
 
 # Find or install what the host must have to make images and enter namespaces
 host-tools:

@@ -57,6 +57,16 @@ impl Host<'_> {
     }
 }
 
+/// `request.json` of a run.
+#[derive(Debug, serde::Serialize)]
+struct Asked<'a> {
+    version: u32,
+    /// What the user typed.
+    atoms: &'a [String],
+    /// The profile as it was then, in full.
+    profile: &'a Profile,
+}
+
 /// Builds what `atoms` need for a profile, and publishes it; `asked` is what the user typed. Events go to `on` and into
 /// the run's record. An error means that the run could not go on; a package that failed is in the status.
 pub fn build(
@@ -71,6 +81,7 @@ pub fn build(
     // Before anything is built: it would be of no use without.
     let key = key::load(&host.state.keys(), &profile.key)?;
     let mut record = Record::start(host.state, &profile.name, asked)?;
+    record.write_json("request.json", &Asked { version: 1, atoms: asked, profile })?;
     let started = Event::RunStarted { run: record.status.id.clone(), profile: profile.name.clone() };
     record.tell(started, on);
     let result =

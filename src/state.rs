@@ -3,7 +3,7 @@
 //! ```text
 //! etc     profiles/ images/ bindery.toml keys/ (0700)
 //! cache   distfiles/  downloads/SHA256  trees/NAME/REVISION/      rebuildable
-//! state   state.json                                              format version, id range
+//! state   state.json                                              format version
 //!         images/ blobs/sha256/ unpacked/DIGEST/                  OCI layout; unpacked once, never changed
 //!         layers/DIGEST/  l/SHORT -> ../layers/DIGEST             short names: mount(2) takes 4096 bytes of options
 //!         roots/LEASE/                                            upper and work directories while a sandbox runs

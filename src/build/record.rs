@@ -1,7 +1,7 @@
 //! The record of a run: what was asked, planned, done, and the logs.
 //!
 //! ```text
-//! runs/ID/request.json     what was asked for
+//! runs/ID/request.json     what was asked for, and the profile in full
 //!         plan.json        what was decided, with reasons
 //!         events.jsonl     what happened, one JSON object a line
 //!         status.json      how it stands; `running` with a dead process means it was killed

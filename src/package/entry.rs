@@ -57,7 +57,7 @@ fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
     process::chain(error).replace('\n', " ")
 }
 
-/// Signs a package in a process of its own, so that the secret key is never in this one.
+/// Signs a package in a process of its own, so that no process that reads what is in a package signs it.
 pub fn sign_apart(options: &SignOptions) -> Result<Signed, SignApartError> {
     let json = serde_json::to_string(options).expect("three paths");
     let mut command = process::this_program_apart();
