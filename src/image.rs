@@ -1,7 +1,7 @@
 //! Images: where a root filesystem starts.
 //!
 //! A definition ([`Definition`]) says what an image is made of; [`make`] makes it, with a lock ([`Lock`]) of what exactly
-//! went in; it is kept as an OCI image layout ([`layout`]), and its one layer is unpacked once, into a folder that the
+//! went in; it is kept as an OCI image layout (`layout`), and its one layer is unpacked once, into a folder that the
 //! id range owns and nobody ever changes.
 //!
 //! ```text

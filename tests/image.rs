@@ -11,7 +11,8 @@ use std::sync::atomic::AtomicBool;
 
 use bindery::digest::Digest;
 use bindery::image::{self, Context, Definition, Mode};
-use bindery::layer::{self, Limits, Source, chain};
+use bindery::layer::{self, Limits, Source};
+use bindery::process::chain;
 use bindery::sandbox::IdRange;
 use bindery::state::State;
 use bindery::{fs, process};

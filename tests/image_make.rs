@@ -21,7 +21,7 @@ fn definition() -> Definition {
 
 /// Prints an error with its causes, as a person would see it.
 fn told<T>(result: Result<T, image::ImageError>) -> T {
-    result.unwrap_or_else(|e| panic!("{}", bindery::layer::chain(&e)))
+    result.unwrap_or_else(|e| panic!("{}", bindery::process::chain(&e)))
 }
 
 /// Runs a command in a sandbox whose root is the image, and returns what it prints.
@@ -48,7 +48,7 @@ fn in_sandbox(cx: &Context<'_>, image: &image::Image, args: &[&str]) -> String {
         }),
         cancel: cx.cancel,
     });
-    let exit = exit.unwrap_or_else(|e| panic!("{}", bindery::layer::chain(&e)));
+    let exit = exit.unwrap_or_else(|e| panic!("{}", bindery::process::chain(&e)));
     let err = String::from_utf8_lossy(&err);
     assert_eq!(exit.status, sandbox::Status::Code(0), "{args:?}: {err}");
     bindery::layer::remove(cx.ids, lease.root()).unwrap();
@@ -120,7 +120,7 @@ fn an_image_is_made_found_verified_and_made_again_from_its_lock() {
     bytes[middle] ^= 1;
     fs::write(&layer, bytes).unwrap();
     let error = image::verify(&cx, &definition.name).unwrap_err();
-    let text = bindery::layer::chain(&error);
+    let text = bindery::process::chain(&error);
     assert!(text.contains("`bindery image make debian-portage` makes it again"), "{text}");
     assert!(text.contains(layer.to_str().unwrap()), "{text}");
     bindery::layer::remove(&ids, &unpacked).unwrap();

@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// The hardware profile to build for
     #[arg(long, value_name = "NAME")]
     profile: Name,
-    /// What to build: packages, or sets of the configuration [default: @world]
+    /// What to build: packages, or sets of the configuration; without any, the set `@world`
     #[arg(value_name = "ATOM")]
     atoms: Vec<Atom>,
     /// Say what would be built and why, and build nothing
