@@ -40,7 +40,9 @@ fn table() -> BTreeMap<String, BTreeSet<String>> {
     let section = section.split("\n## ").next().unwrap();
     let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_string).collect::<BTreeSet<_>>();
     let mut table = BTreeMap::new();
-    for line in section.lines().filter(|l| l.starts_with("| `")) {
+    // The first table of the section; others may follow.
+    let rows = section.lines().skip_while(|l| !l.starts_with("| `")).take_while(|l| l.starts_with("| `"));
+    for line in rows {
         let mut cells = line.split('|').skip(1);
         let (modules, uses) = (words(cells.next().unwrap()), words(cells.next().unwrap()));
         for module in modules {
@@ -58,11 +60,42 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
 
 /// Returns every `crate::NAME` that a file's code names.
 fn used(text: &str) -> BTreeSet<String> {
-    code(text)
-        .flat_map(|line| line.split("crate::").skip(1))
-        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>())
-        .filter(|name| !name.is_empty())
-        .collect()
+    let name = |text: &str| text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let text = code(text).collect::<Vec<_>>().join(" ");
+    let mut used = BTreeSet::<String>::new();
+    for rest in text.split("crate::").skip(1) {
+        match rest.strip_prefix('{') {
+            // `use crate::{a, b::{self, C}};`: what stands before a comma or the end, outside of inner braces.
+            Some(list) => {
+                let (mut depth, mut item) = (0, String::new());
+                for c in list.chars() {
+                    match c {
+                        '}' if depth == 0 => break,
+                        ',' if depth == 0 => {
+                            used.insert(name(&std::mem::take(&mut item)));
+                            continue;
+                        }
+                        '{' => depth += 1,
+                        '}' => depth -= 1,
+                        _ => {}
+                    }
+                    item.push(c);
+                }
+                used.insert(name(&item));
+            }
+            None => {
+                used.insert(name(rest));
+            }
+        }
+    }
+    used.remove("");
+    used
+}
+
+#[test]
+fn every_way_to_name_a_module_is_seen() {
+    let text = "use crate::fs;\nuse crate::{\n    atom::{self, Cpv},\n    event,\n};\nfn f() { crate::plan::go() }";
+    assert_eq!(used(text).into_iter().collect::<Vec<_>>(), ["atom", "event", "fs", "plan"]);
 }
 
 #[test]

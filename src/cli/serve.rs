@@ -13,7 +13,7 @@ use crate::serve;
 /// Arguments of `bindery serve`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The address to listen on; port 0 takes a free one [default: bindery.toml's, or 127.0.0.1:8478]
+    /// The address to listen on; port 0 takes a free one; without it, that of bindery.toml or 127.0.0.1:8478
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 }

@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// They must be signed by this profile's key
     #[arg(long, value_name = "NAME", conflicts_with = "key")]
     profile: Option<Name>,
-    /// They must be signed by one of the public keys in this file [default: all keys of `bindery key`]
+    /// They must be signed by one of the public keys in this file; without it, by any key of `bindery key show`
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 }
