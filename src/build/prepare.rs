@@ -41,10 +41,11 @@ pub fn prepare(
     configuration: &Path,
     on: Sink<'_>,
 ) -> Result<Prepared, BuildError> {
-    let context = image::Context { state: host.state, ids: host.ids, cancel: host.cancel };
-    let image = image(&context, &host.config.search, &profile.image, on)?;
+    // What takes no time to refuse comes before an image is made.
     let trees = trees(host, profile, on)?;
     tree::check(&trees, &profile.portage_profile)?;
+    let context = image::Context { state: host.state, ids: host.ids, cancel: host.cancel };
+    let image = image(&context, &host.config.search, &profile.image, on)?;
     let backend = backend::find(&profile.backend.to_string())?;
     let settings = Settings::of(profile, jobs(host.jobs, profile.limits.cpus));
     backend.configuration(&settings)?.write_with(&profile.patches, &profile.native, configuration)?;
