@@ -62,6 +62,15 @@ impl Said {
         id.unwrap_or_else(|| panic!("no run in:\n{self}")).to_string()
     }
 
+    /// Asserts that standard output holds each of the texts.
+    #[track_caller]
+    pub(crate) fn prints(&self, texts: &[&str]) -> &Self {
+        for text in texts {
+            assert!(self.out.contains(text), "no `{text}` on standard output:\n{self}");
+        }
+        self
+    }
+
     /// Asserts success.
     #[track_caller]
     pub(crate) fn works(&self) -> &Self {
