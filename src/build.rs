@@ -10,7 +10,7 @@ use crate::atom::{Atom, Cpv};
 use crate::binhost::pool::{Entry, Pool};
 use crate::config::Config;
 use crate::event::{Event, Sink};
-use crate::package::{DEFAULT_SOURCE_DATE, SecretKey, key};
+use crate::package::{DEFAULT_SOURCE_DATE, SigningKey};
 use crate::plan::Action;
 use crate::profile::Profile;
 use crate::sandbox::IdRange;
@@ -79,7 +79,7 @@ pub fn build(
     let dir = host.state.profile(&profile.name);
     let held = dir.lock()?;
     // Before anything is built: it would be of no use without.
-    let key = key::load(&host.state.keys(), &profile.key)?;
+    let key = SigningKey::open(&host.state.keys(), &profile.key).map_err(BuildError::Key)?;
     let mut record = Record::start(host.state, &profile.name, asked)?;
     record.write_json("request.json", &Asked { version: 1, atoms: asked, profile })?;
     let started = Event::RunStarted { run: record.status.id.clone(), profile: profile.name.clone() };
@@ -106,7 +106,7 @@ fn run(
     profile: &Profile,
     atoms: &[Atom],
     held: &Lock,
-    key: &SecretKey,
+    key: &SigningKey,
     record: &mut Record,
     on: Sink<'_>,
 ) -> Result<(), BuildError> {

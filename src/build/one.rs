@@ -15,7 +15,7 @@ use crate::build::room::{Room, describe, interrupted, limits, path};
 use crate::build::{BuildError, Host};
 use crate::event::{Event, Sink};
 use crate::fs::{self, File, PathError};
-use crate::package::SecretKey;
+use crate::package::SigningKey;
 use crate::plan::Planned;
 use crate::profile::Profile;
 use crate::root::Bind;
@@ -33,7 +33,7 @@ pub(super) struct Shop<'a> {
     pub(super) prepared: &'a Prepared,
     pub(super) pool: &'a Pool,
     pub(super) held: &'a Lock,
-    pub(super) key: &'a SecretKey,
+    pub(super) key: &'a SigningKey,
     pub(super) source_date: u64,
 }
 
