@@ -14,6 +14,8 @@
 //! path = "../gentoo"               # from the folder of this file
 //! [sets]
 //! world = ["app-misc/hello"]       # asked for as @world
+//! [archives]                       # where images' packages come from, if not from where the host's own apt has them
+//! Debian = "https://mirror.example/debian"    # by the label in the archive's Release files
 //! [ids]                            # subordinate ids for root; everyone else has theirs in /etc/subuid
 //! start = 2000000000
 //! [serve]
@@ -42,7 +44,7 @@ pub use diagnostic::{At, Diagnostic, Source};
 pub use search::{Found, Kind, Search, SearchError, Unknown};
 pub use suggest::{closest, listed};
 pub(crate) use value::tidy;
-pub use value::{Mirror, PortageProfile};
+pub use value::{Mirror, PortageProfile, Uri};
 
 /// The newest version of `bindery.toml` and of profiles that this program reads.
 pub(crate) const VERSION: u32 = 1;
@@ -61,6 +63,8 @@ pub struct Config {
     pub trees: BTreeMap<Name, At<PathBuf>>,
     /// Sets of packages, for all profiles.
     pub sets: BTreeMap<Name, At<Vec<Atom>>>,
+    /// Where archives of distribution packages are served, by the label in their Release files.
+    pub archives: BTreeMap<String, Uri>,
     /// Start and count of root's subordinate ids.
     pub ids: Option<(u32, u32)>,
     /// Where `serve` listens.
@@ -99,6 +103,8 @@ struct ConfigFile {
     trees: BTreeMap<Name, TreeTable>,
     #[serde(default)]
     sets: BTreeMap<Name, Spanned<Vec<Spanned<Atom>>>>,
+    #[serde(default)]
+    archives: BTreeMap<String, Uri>,
     ids: Option<IdsTable>,
     serve: Option<ServeTable>,
 }
@@ -142,6 +148,7 @@ impl Config {
             defaults: Defaults::default(),
             trees: BTreeMap::new(),
             sets: BTreeMap::new(),
+            archives: BTreeMap::new(),
             ids: None,
             listen: None,
             files: Vec::new(),
@@ -184,6 +191,9 @@ impl Config {
         }
         for (name, atoms) in file.sets {
             self.sets.entry(name).or_insert(At::new(plain(atoms), source));
+        }
+        for (label, uri) in file.archives {
+            self.archives.entry(label).or_insert(uri);
         }
         if let (None, Some(ids)) = (self.ids, file.ids) {
             let (start, count) = (At::new(ids.start, source), ids.count.unwrap_or(ID_COUNT));

@@ -44,7 +44,8 @@ pub fn prepare(
     // What takes no time to refuse comes before an image is made.
     let trees = trees(host, profile, on)?;
     tree::check(&trees, &profile.portage_profile)?;
-    let context = image::Context { state: host.state, ids: host.ids, cancel: host.cancel };
+    let context =
+        image::Context { state: host.state, ids: host.ids, archives: &host.config.archives, cancel: host.cancel };
     let image = image(&context, &host.config.search, &profile.image, on)?;
     let backend = backend::find(&profile.backend.to_string())?;
     let settings = Settings::of(profile, jobs(host.jobs, profile.limits.cpus));

@@ -132,7 +132,7 @@ fn enter(cx: &Context, args: RoomArgs, command: Vec<String>, terminal: bool) -> 
     };
     let binds = binds(&args)?;
     let ids = cx.prepare()?;
-    let context = image::Context { state: &cx.state, ids: &ids, cancel: &cx.cancel };
+    let context = image::Context { state: &cx.state, ids: &ids, archives: &cx.config.archives, cancel: &cx.cancel };
     let image = build::image(&context, &cx.config.search, &name, &mut shower(false))?;
     if args.network {
         say("bindery: this sandbox uses the host's network");

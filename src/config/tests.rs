@@ -29,6 +29,14 @@ fn paths_start_from_the_folder_of_the_file() {
 }
 
 #[test]
+fn archives_are_named_by_label_and_must_be_uris() {
+    let config = load("version = 1\n[archives]\nDebian-Security = \"https://m.example/s\"").unwrap();
+    assert_eq!(config.archives["Debian-Security"].as_str(), "https://m.example/s");
+    let text = complaint("version = 1\n[archives]\nDebian = \"m.example\"");
+    assert!(text.contains("a URI that apt understands"), "{text}");
+}
+
+#[test]
 fn an_earlier_file_hides_values_of_a_later_one() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
