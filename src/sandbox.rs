@@ -55,6 +55,7 @@ mod supervise;
 mod sys;
 mod usage;
 mod watchdog;
+mod without;
 
 pub use achieved::Achieved;
 pub use cgroup::CgroupError;
@@ -111,7 +112,7 @@ pub struct Exit {
 /// else, while there is one thread.
 pub fn entry(args: &[OsString]) -> Option<ExitCode> {
     match args.get(1)?.to_str()? {
-        ENTER => enter::main(),
+        ENTER => enter::main(args),
         INIT => init::main(),
         PAYLOAD => payload::main(),
         _ => {
@@ -147,7 +148,7 @@ pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
     plan.pid_max = cgroups.pid_max;
     let achieved = Achieved::new(spec, &plan, ids, &cgroups, kernel);
     // Declared after the groups, so that it is empty before they are removed, however this function ends.
-    let mut sandbox = Sandbox::new()?;
+    let mut sandbox = Sandbox::new(&plan.without)?;
     let pid = sandbox.pid();
     lease.owns_process(pid, start_time(pid).unwrap_or_default())?;
     cgroups.add(pid)?;

@@ -7,6 +7,7 @@
 //! 5. as an ordinary user: opens what is to be bound
 //! 6. starts init and waits for it
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
 
@@ -22,14 +23,18 @@ use crate::sandbox::plan::Kind;
 use crate::sandbox::range::{RangeError, become_root, die_with, new_namespaces, new_user_namespace};
 use crate::sandbox::report::{Failure, Mapped, Report, Start, StartInit};
 use crate::sandbox::step::{Doing, StepError};
+use crate::sandbox::without::{Mechanism, Without};
 use crate::sandbox::{INIT, mount, sys};
 
 /// How many binds a plan may have: their descriptors go in one message with four others.
 pub(super) const MAX_BINDS: usize = MAX_DESCRIPTORS - 4;
 
 /// Runs the process; whatever goes wrong is told to the supervisor, if it still lives.
-pub(super) fn main() {
-    let Ok(mut channel) = sys::close_inherited().and_then(|()| Channel::from_stdin()) else { return };
+pub(super) fn main(args: &[OsString]) {
+    if Without::among(args).keeps(Mechanism::DescriptorsClosed) && sys::close_inherited().is_err() {
+        return;
+    }
+    let Ok(mut channel) = Channel::from_stdin() else { return };
     let Ok((start, streams)) = channel.receive::<Start>() else { return };
     let report = match enter(&mut channel, start, streams) {
         Ok(None) => return,
@@ -41,17 +46,21 @@ pub(super) fn main() {
 }
 
 fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<Option<String>, Failure> {
+    let without = start.plan.without.clone();
+    let die_with = |parent| if without.keeps(Mechanism::ParentDeathSignal) { die_with(parent) } else { Ok(()) };
     die_with(start.parent)?;
     chdir(&start.base).doing(format!("enter `{}`", start.base.display()))?;
     // Root of a container may lack the power to, and is treated like anyone else.
     let early = start.as_root && capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
-    let early = early.then(|| mount::open_binds(&start.plan.mounts)).transpose()?;
+    let early = early.then(|| mount::open_binds(&start.plan)).transpose()?;
     new_user_namespace()?;
     channel.send(&Report::Unshared, &[]).doing("ask for the maps")?;
     channel.receive::<Mapped>().doing("wait for the maps")?;
     become_root()?;
     die_with(start.parent)?;
-    set_no_new_privs(true).doing("give up gaining privileges")?;
+    if without.keeps(Mechanism::NoNewPrivileges) {
+        set_no_new_privs(true).doing("give up gaining privileges")?;
+    }
     umask(Mode::empty());
     let mut namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
@@ -61,18 +70,26 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
     if !start.plan.host_network {
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
+    for (mechanism, flag) in [
+        (Mechanism::PidNamespace, CloneFlags::CLONE_NEWPID),
+        (Mechanism::IpcNamespace, CloneFlags::CLONE_NEWIPC),
+        (Mechanism::UtsNamespace, CloneFlags::CLONE_NEWUTS),
+        (Mechanism::CgroupNamespace, CloneFlags::CLONE_NEWCGROUP),
+    ] {
+        namespaces.set(flag, without.keeps(mechanism));
+    }
     new_namespaces(namespaces)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).doing("detach from the host's mounts")?;
     let binds = match early {
         Some(binds) => binds,
-        None => mount::open_binds(&start.plan.mounts)?,
+        None => mount::open_binds(&start.plan)?,
     };
     debug_assert_eq!(binds.len(), start.plan.mounts.iter().filter(|m| matches!(m.kind, Kind::Bind(_))).count());
 
     let (mut to_init, theirs) = Channel::pair().doing("make a channel")?;
-    let mut init = process::this_program()
-        .env_clear()
+    let mut init = without
+        .clear(process::this_program())
         .arg(INIT)
         .stdin(theirs.into_stdin())
         .stdout(Stdio::null())

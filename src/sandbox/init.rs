@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::process::{
-    DumpableBehavior, Pid, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, setsid, wait,
+    DumpableBehavior, Pid, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, setsid, wait, waitpid,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread_res_gid, set_thread_res_uid};
@@ -27,6 +27,7 @@ use crate::sandbox::channel::Channel;
 use crate::sandbox::plan::Plan;
 use crate::sandbox::report::{Failure, Mapped, PayloadReport, Report, StartInit, StartPayload, Status};
 use crate::sandbox::step::{Doing, StepError};
+use crate::sandbox::without::{Mechanism, Without};
 use crate::sandbox::{PAYLOAD, idmap, mount, sys};
 
 /// The one id of the outer user namespace that the inner one does not have.
@@ -39,10 +40,14 @@ pub(super) fn main() {
         return;
     }
     let Ok((start, descriptors)) = from_enter.receive::<StartInit>() else { return };
+    if !start.plan.without.keeps(Mechanism::ParentDeathSignal) && set_parent_process_death_signal(None).is_err() {
+        return;
+    }
     let mut descriptors = descriptors.into_iter();
     let Some(channel) = descriptors.next() else { return };
     let mut channel = Channel::from(channel);
-    let report = match run(&mut channel, &from_enter, start, descriptors.collect()) {
+    let without = start.plan.without.clone();
+    let report = match run(&mut channel, &from_enter, start, descriptors.collect(), &without) {
         Ok(Some(status)) => Report::Exited(status),
         // The supervisor or enter is gone.
         Ok(None) => return,
@@ -56,25 +61,32 @@ fn run(
     from_enter: &Channel,
     start: StartInit,
     mut streams: Vec<OwnedFd>,
+    without: &Without,
 ) -> Result<Option<Status>, Failure> {
     let StartInit { folder, plan } = start;
-    setsid().doing("leave the session")?;
+    if without.keeps(Mechanism::NewSession) {
+        setsid().doing("leave the session")?;
+    }
     if let Some(name) = &plan.hostname {
         nix::unistd::sethostname(name).doing("set the host name")?;
     }
-    sys::new_session_keyring().doing("join a new session keyring")?;
+    if without.keeps(Mechanism::SessionKeyring) {
+        sys::new_session_keyring().doing("join a new session keyring")?;
+    }
     let binds = streams.split_off(if plan.process.terminal { 0 } else { 3.min(streams.len()) });
     let root = mount::build(&plan, &folder, binds)?;
     if !plan.host_network {
         sys::loopback_up().doing("switch the loopback interface on")?;
     }
     // The payload's own is the one.
-    mount::write_setting(&root, "user/max_user_namespaces", 1)?;
+    if without.keeps(Mechanism::UserNamespaceLimit) {
+        mount::write_setting(&root, "user/max_user_namespaces", 1)?;
+    }
     if let Some(highest) = plan.pid_max {
         mount::write_setting(&root, "kernel/pid_max", highest)?;
     }
     mount::restrict(&plan, &root)?;
-    mount::enter(&root)?;
+    mount::enter(&root, without)?;
     drop(root);
     if plan.process.terminal {
         streams = terminal(channel)?;
@@ -87,14 +99,15 @@ fn run(
     let signals = signals.doing("wait for signals")?;
     let payload = start_payload(plan, streams)?;
     channel.send(&Report::Running, &[]).doing("report")?;
-    watch([channel, from_enter], &signals, payload)
+    watch([channel, from_enter], &signals, payload, without)
 }
 
 /// Starts the payload's process, and returns it once it has become the command.
 fn start_payload(plan: Plan, streams: Vec<OwnedFd>) -> Result<Pid, Failure> {
     let (mut to_payload, theirs) = Channel::pair().doing("make a channel")?;
-    let payload = process::this_program()
-        .env_clear()
+    let without = plan.without.clone();
+    let payload = without
+        .clear(process::this_program())
         .arg(PAYLOAD)
         .stdin(theirs.into_stdin())
         .stdout(Stdio::null())
@@ -104,7 +117,7 @@ fn start_payload(plan: Plan, streams: Vec<OwnedFd>) -> Result<Pid, Failure> {
     let pid = i32::try_from(payload.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| StepError::refused("start the payload's process", "it has no process id"))?;
     let all: Vec<_> = streams.iter().map(AsFd::as_fd).collect();
-    let message = StartPayload { process: plan.process, host_network: plan.host_network };
+    let message = StartPayload { process: plan.process, host_network: plan.host_network, without: plan.without };
     to_payload.send(&message, &all).doing("tell the payload's process what to do")?;
     drop(streams);
     let (report, _) = to_payload.receive().doing("wait for the payload's process")?;
@@ -112,9 +125,11 @@ fn start_payload(plan: Plan, streams: Vec<OwnedFd>) -> Result<Pid, Failure> {
         PayloadReport::Unshared => {}
         PayloadReport::Failed(failure) => return Err(failure),
     }
-    idmap::write_inner(pid).map_err(|e| e.source).doing("write the maps of the payload's user namespace")?;
+    if without.keeps(Mechanism::SecondUserNamespace) {
+        idmap::write_inner(pid).map_err(|e| e.source).doing("write the maps of the payload's user namespace")?;
+    }
     // Before the payload goes on, or the command could find init as its equal.
-    hide().doing("drop init's privileges")?;
+    hide(&without).doing("drop init's privileges")?;
     to_payload.send(&Mapped, &[]).doing("tell the payload's process of its maps")?;
     match to_payload.receive() {
         // Its end closed: it has become the command.
@@ -127,21 +142,33 @@ fn start_payload(plan: Plan, streams: Vec<OwnedFd>) -> Result<Pid, Failure> {
 
 /// Gives up everything that a payload could steal from init, or use to get at it: even without any capability, equals
 /// may limit, stop and list each other (prlimit(2), kill(2), proc(5)).
-fn hide() -> io::Result<()> {
+fn hide(without: &Without) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(NOBODYS_ID), Gid::from_raw(NOBODYS_ID));
-    set_thread_res_gid(gid, gid, gid)?;
-    set_thread_res_uid(uid, uid, uid)?;
-    set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    if without.keeps(Mechanism::InitUser) {
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)?;
+    }
+    if without.keeps(Mechanism::ParentDeathSignal) {
+        set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    }
     let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    if without.keeps(Mechanism::InitCapabilities) {
+        set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    }
+    let hidden = without.keeps(Mechanism::InitHidden);
+    set_dumpable_behavior(if hidden { DumpableBehavior::NotDumpable } else { DumpableBehavior::Dumpable })?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     nix::unistd::dup2_stdout(&null)?;
     nix::unistd::dup2_stderr(&null)?;
     Ok(())
 }
 
-fn watch(lifelines: [&Channel; 2], signals: &SignalFd, payload: Pid) -> Result<Option<Status>, Failure> {
+fn watch(
+    lifelines: [&Channel; 2],
+    signals: &SignalFd,
+    payload: Pid,
+    without: &Without,
+) -> Result<Option<Status>, Failure> {
     loop {
         let [supervisor, enter] = lifelines;
         let mut ready =
@@ -151,11 +178,13 @@ fn watch(lifelines: [&Channel; 2], signals: &SignalFd, payload: Pid) -> Result<O
             Err(e) => return Err(StepError::refused("wait", e.desc()).into()),
         }
         // They say nothing more: they can only have gone.
-        if ready[..2].iter().any(|lifeline| lifeline.any().unwrap_or(true)) {
+        let gone = ready[..2].iter().any(|lifeline| lifeline.any().unwrap_or(true));
+        if gone && without.keeps(Mechanism::Lifeline) {
             return Ok(None);
         }
         while signals.read_signal().doing("read a signal")?.is_some() {}
-        while let Some((pid, status)) = reap().doing("reap")? {
+        let of = (!without.keeps(Mechanism::Reaping)).then_some(payload);
+        while let Some((pid, status)) = reap(of).doing("reap")? {
             if pid == payload {
                 return Ok(Some(status));
             }
@@ -163,9 +192,9 @@ fn watch(lifelines: [&Channel; 2], signals: &SignalFd, payload: Pid) -> Result<O
     }
 }
 
-/// Returns a child that has ended, if there is one.
-fn reap() -> io::Result<Option<(Pid, Status)>> {
-    match wait(WaitOptions::NOHANG) {
+/// Returns a child that has ended, if there is one; any, unless only one is asked for.
+fn reap(of: Option<Pid>) -> io::Result<Option<(Pid, Status)>> {
+    match of.map_or_else(|| wait(WaitOptions::NOHANG), |of| waitpid(Some(of), WaitOptions::NOHANG)) {
         Ok(Some((pid, status))) => {
             let code = status.exit_status().and_then(|code| u8::try_from(code).ok());
             let signal = status.terminating_signal();

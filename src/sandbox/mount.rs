@@ -18,9 +18,10 @@ use rustix::mount::{
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::fs;
-use crate::sandbox::plan::{Kind, Mount, Overlay, Plan};
+use crate::sandbox::plan::{Kind, Overlay, Plan};
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::sys;
+use crate::sandbox::without::{Mechanism, Without};
 
 /// mount(2) takes a page of options.
 const MAX_OPTIONS: usize = 4095;
@@ -39,15 +40,15 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// Opens the host's files and folders that the plan binds, in order, as mounts that are attached nowhere yet.
-pub(super) fn open_binds(mounts: &[Mount]) -> Result<Vec<OwnedFd>, StepError> {
-    let binds = mounts.iter().filter_map(|mount| match &mount.kind {
+pub(super) fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>, StepError> {
+    let binds = plan.mounts.iter().filter_map(|mount| match &mount.kind {
         Kind::Bind(from) => Some((from, mount.attributes)),
         Kind::New(..) => None,
     });
-    binds.map(|(from, attributes)| open_bind(from, attributes)).collect()
+    binds.map(|(from, attributes)| open_bind(from, attributes, &plan.without)).collect()
 }
 
-fn open_bind(from: &Path, attributes: u64) -> Result<OwnedFd, StepError> {
+fn open_bind(from: &Path, attributes: u64, without: &Without) -> Result<OwnedFd, StepError> {
     let what = format!("open `{}` to mount it", from.display());
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
@@ -58,8 +59,15 @@ fn open_bind(from: &Path, attributes: u64) -> Result<OwnedFd, StepError> {
     if file_type(&tree).doing(&what)? == FileType::Symlink {
         return Err(StepError::refused(what, "it is a symbolic link; give the path it points to"));
     }
-    sys::set_mount_attributes(&tree, attributes | PLAIN, true).doing(what)?;
+    let below = without.keeps(Mechanism::RecursiveBinds);
+    sys::set_mount_attributes(&tree, attributes | plain(without), below).doing(what)?;
     Ok(tree)
+}
+
+/// Returns what every mount that we add has at least.
+fn plain(without: &Without) -> u64 {
+    let all = [(Mechanism::Nosuid, libc::MOUNT_ATTR_NOSUID), (Mechanism::Nodev, libc::MOUNT_ATTR_NODEV)];
+    all.into_iter().filter(|(mechanism, _)| without.keeps(*mechanism)).fold(0, |set, (_, attribute)| set | attribute)
 }
 
 /// Mounts the root on a new folder in `folder` and returns it. Both `folder` and the overlay's names are relative to the
@@ -67,7 +75,7 @@ fn open_bind(from: &Path, attributes: u64) -> Result<OwnedFd, StepError> {
 pub(super) fn build(plan: &Plan, folder: &Path, binds: Vec<OwnedFd>) -> Result<OwnedFd, StepError> {
     let point = folder.join(&plan.root);
     ensure_dir(&point, 0o755)?;
-    overlay(&plan.overlay, folder, &point)?;
+    overlay(&plan.overlay, folder, &point, plain(&plan.without))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = openat(CWD, &point, flags, Mode::empty()).doing("open the root")?;
     let mut binds = binds.into_iter();
@@ -77,13 +85,22 @@ pub(super) fn build(plan: &Plan, folder: &Path, binds: Vec<OwnedFd>) -> Result<O
             Kind::Bind(_) => binds.next().ok_or_else(|| StepError::refused(&what, "its source was not opened"))?,
             Kind::New(typ, options) => {
                 // Terminals are devices.
-                let plain = if typ == "devpts" { libc::MOUNT_ATTR_NOSUID } else { PLAIN };
-                new(typ, options, mount.attributes | plain).doing(&what)?
+                let plain = plain(&plan.without);
+                let plain = if typ == "devpts" { plain & libc::MOUNT_ATTR_NOSUID } else { plain };
+                match host_tree(&mount.to, &plan.without) {
+                    Some(path) => host(path).doing(&what)?,
+                    None => new(typ, options, mount.attributes | plain).doing(&what)?,
+                }
             }
         };
         let is_dir = file_type(&tree).doing(&what)? == FileType::Directory;
-        attach(&tree, &resolve(&root, &mount.to, Some(is_dir)).doing(&what)?).doing(what)?;
-        if mount.to == Path::new("/dev") {
+        let point = if plan.without.keeps(Mechanism::TargetResolution) {
+            resolve(&root, &mount.to, Some(is_dir)).doing(&what)?
+        } else {
+            follow(&root, &mount.to).doing(&what)?
+        };
+        attach(&tree, point).doing(what)?;
+        if mount.to == Path::new("/dev") && plan.without.keeps(Mechanism::PrivateDev) {
             devices(&resolve(&root, &mount.to, None).doing("open the root's /dev")?)?;
         }
     }
@@ -115,15 +132,18 @@ pub(super) fn write_setting(root: &OwnedFd, name: &str, value: u64) -> Result<()
 }
 
 /// Makes `root` the root of this process and everything it starts; the host's is gone.
-pub(super) fn enter(root: &OwnedFd) -> Result<(), StepError> {
+pub(super) fn enter(root: &OwnedFd, without: &Without) -> Result<(), StepError> {
     fchdir(root)
         .and_then(|()| pivot_root(".", "."))
-        .and_then(|()| unmount(".", UnmountFlags::DETACH))
+        .and_then(|()| match without.keeps(Mechanism::OldRootDetached) {
+            true => unmount(".", UnmountFlags::DETACH),
+            false => Ok(()),
+        })
         .and_then(|()| chdir("/"))
         .doing("enter the root")
 }
 
-fn overlay(overlay: &Overlay, folder: &Path, point: &Path) -> Result<(), StepError> {
+fn overlay(overlay: &Overlay, folder: &Path, point: &Path, attributes: u64) -> Result<(), StepError> {
     let (upper, work) = match &overlay.upper {
         Some((upper, work)) => (PathBuf::from(upper), PathBuf::from(work)),
         // A read-only root still needs a place for mount points that are missing in the layers.
@@ -146,7 +166,9 @@ fn overlay(overlay: &Overlay, folder: &Path, point: &Path) -> Result<(), StepErr
         return Err(StepError::refused(what, &format!("their names have {} bytes, {MAX_OPTIONS} fit", options.len())));
     }
     let options = CString::new(options).map_err(|_| io::ErrorKind::InvalidInput).doing(&what)?;
-    mount("overlay", point, "overlay", MountFlags::empty(), options.as_c_str()).doing(what)
+    // The values of these two are the same in both of the kernel's interfaces.
+    let flags = MountFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(0));
+    mount("overlay", point, "overlay", flags, options.as_c_str()).doing(what)
 }
 
 /// Makes a file system that is attached nowhere yet.
@@ -249,6 +271,23 @@ fn node(name: &str, major: u32, minor: u32) -> io::Result<OwnedFd> {
     }
     sys::set_mount_attributes(&tree, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC, false)?;
     Ok(tree)
+}
+
+/// Returns the folder of the host's that stands in for a mount where what makes it the sandbox's own is switched off.
+fn host_tree(to: &Path, without: &Without) -> Option<&'static str> {
+    let all = [(Mechanism::PrivateDev, "/dev"), (Mechanism::PidNamespace, "/proc")];
+    all.into_iter().find(|(mechanism, path)| to == Path::new(path) && !without.keeps(*mechanism)).map(|(_, path)| path)
+}
+
+fn host(path: &str) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    Ok(open_tree(CWD, path, flags)?)
+}
+
+/// Opens a mount point as whoever has not heard of hostile roots.
+fn follow(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    Ok(openat(root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 fn ensure_dir(dir: &Path, mode: u32) -> Result<(), StepError> {

@@ -26,6 +26,7 @@ use crate::sandbox::channel::Channel;
 use crate::sandbox::plan::Process;
 use crate::sandbox::report::{Failure, Mapped, PayloadReport, StartPayload};
 use crate::sandbox::step::{Doing, StepError};
+use crate::sandbox::without::{Mechanism, Without};
 use crate::sandbox::{seccomp, sys};
 use crate::{fs, process};
 
@@ -37,7 +38,7 @@ pub(super) fn main() {
     let Ok(mut channel) = Channel::from_stdin() else { return };
     let Ok((start, streams)) = channel.receive::<StartPayload>() else { return };
     let failure = match prepare(&mut channel, &start, &streams) {
-        Ok(()) => become_command(&start.process),
+        Ok(()) => become_command(&start.process, &start.without),
         Err(failure) => failure,
     };
     // Without init there is nobody to tell.
@@ -49,12 +50,18 @@ fn prepare(channel: &mut Channel, start: &StartPayload, streams: &[OwnedFd]) -> 
     if let Some(adjustment) = process.oom_score_adj {
         set_oom_score(adjustment).doing(format!("set the OOM score adjustment to {adjustment}"))?;
     }
-    unshare(CloneFlags::CLONE_NEWUSER).doing("create the payload's user namespace")?;
+    if start.without.keeps(Mechanism::SecondUserNamespace) {
+        unshare(CloneFlags::CLONE_NEWUSER).doing("create the payload's user namespace")?;
+    }
     channel.send(&PayloadReport::Unshared, &[]).doing("ask for the maps")?;
     channel.receive::<Mapped>().doing("wait for the maps")?;
 
-    setsid().doing("start a session")?;
-    sys::new_session_keyring().doing("join a new session keyring")?;
+    if start.without.keeps(Mechanism::NewSession) {
+        setsid().doing("start a session")?;
+    }
+    if start.without.keeps(Mechanism::SessionKeyring) {
+        sys::new_session_keyring().doing("join a new session keyring")?;
+    }
     let [stdin, stdout, stderr] = streams else {
         return Err(StepError::refused("set up the standard streams", "they were not passed").into());
     };
@@ -70,19 +77,25 @@ fn prepare(channel: &mut Channel, start: &StartPayload, streams: &[OwnedFd]) -> 
         let what = format!("set the limit {resource} to {soft}, at most {hard}");
         setrlimit(kernel_resource(resource), limit).doing(what)?;
     }
-    if process.linux32 {
-        set_personality(PER_LINUX32).doing("set the personality")?;
+    // Also to the usual one: whoever started us may have switched off what makes addresses hard to guess.
+    if process.linux32 || start.without.keeps(Mechanism::Personality) {
+        let personality = if process.linux32 { PER_LINUX32 } else { Persona::empty() };
+        set_personality(personality).doing("set the personality")?;
     }
     umask(Mode::from_raw_mode(process.umask));
-    drop_privileges(process).doing("drop privileges")?;
+    drop_privileges(process, &start.without).doing("drop privileges")?;
     // As the user it becomes, who may be barred from the folder.
     chdir(&process.cwd).doing(format!("enter `{}` in the root", process.cwd.display()))?;
-    sys::reset_signals().doing("reset signals")?;
-    if start.host_network {
+    if start.without.keeps(Mechanism::SignalReset) {
+        sys::reset_signals().doing("reset signals")?;
+    }
+    if start.host_network && start.without.keeps(Mechanism::LandlockScope) {
         // Where the kernel cannot do it, the supervisor has noted so.
         sys::scope_sockets_and_signals().doing("shut the host's abstract sockets out")?;
     }
-    seccomp::install(&process.seccomp).doing("install the seccomp filter")?;
+    if start.without.keeps(Mechanism::NoNewPrivileges) {
+        seccomp::install(&process.seccomp).doing("install the seccomp filter")?;
+    }
     Ok(())
 }
 
@@ -94,7 +107,7 @@ fn set_oom_score(adjustment: i32) -> io::Result<()> {
     if adjustment >= 0 && present.is_some_and(|present| present >= adjustment) { Ok(()) } else { Err(refused.source) }
 }
 
-fn drop_privileges(process: &Process) -> io::Result<()> {
+fn drop_privileges(process: &Process, without: &Without) -> io::Result<()> {
     let keep = process.capabilities.iter().fold(0_u64, |set, number| set | 1 << (number & 63));
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
@@ -114,15 +127,17 @@ fn drop_privileges(process: &Process) -> io::Result<()> {
     clear_ambient_capability_set()?;
     let keep = if process.uid == 0 { CapabilitySet::from_bits_retain(keep) } else { CapabilitySet::empty() };
     set_capabilities(None, CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() })?;
-    set_no_new_privs(true)?;
+    if without.keeps(Mechanism::NoNewPrivileges) {
+        set_no_new_privs(true)?;
+    }
     Ok(())
 }
 
 /// Becomes the command; returns only when that fails.
-fn become_command(process: &Process) -> Failure {
+fn become_command(process: &Process, without: &Without) -> Failure {
     let program = process.args.first().map_or("", String::as_str);
-    let mut command = process::command(program);
-    command.stdin(std::process::Stdio::inherit()).args(&process.args[1..]).env_clear();
+    let mut command = without.clear(process::command(program));
+    command.stdin(std::process::Stdio::inherit()).args(&process.args[1..]);
     command.envs(process.env.iter().map(|(name, value)| (name, value)));
     let source = command.exec();
     let missing = source.kind() == io::ErrorKind::NotFound;

@@ -12,7 +12,8 @@
 //! bindery.disk      bytes that the root's writable folder may hold
 //! ```
 //!
-//! Everything else that matters has no switch: two user namespaces, a pid 1 of ours, seccomp, no new privileges.
+//! Everything else that matters has no switch: two user namespaces, a pid 1 of ours, seccomp, no new privileges. (Debug
+//! builds know one more annotation, with which a test takes such things away: [`without`](super::without).)
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,6 +25,9 @@ use oci_spec::runtime::{
 };
 
 use crate::sandbox::seccomp::{self, Program};
+#[cfg(debug_assertions)]
+use crate::sandbox::without;
+use crate::sandbox::without::Without;
 pub(super) use mounts::{Kind, Mount, Overlay};
 
 mod fields;
@@ -48,6 +52,8 @@ pub(super) struct Plan {
     pub(super) pid_max: Option<u64>,
     pub(super) limits: Limits,
     pub(super) process: Process,
+    /// What a test has switched off.
+    pub(super) without: Without,
 }
 
 /// What the supervisor watches over.
@@ -93,6 +99,7 @@ impl Plan {
             root.path().to_str().filter(|name| !name.is_empty() && !name.contains('/') && !name.starts_with('.'));
         let name = name.ok_or_else(|| Unsupported::value("root.path", root.path().display()))?;
         let (host_network, mut limits) = annotations(spec)?;
+        let without = Without::read(spec)?;
         if let Some(resources) = linux.resources() {
             resources_into(resources, &mut limits)?;
         }
@@ -148,9 +155,10 @@ impl Plan {
                 rlimits: process.rlimits().iter().flatten().map(|r| (r.typ(), r.soft(), r.hard())).collect(),
                 oom_score_adj: process.oom_score_adj(),
                 linux32,
-                seccomp: seccomp::compile(seccomp)?,
+                seccomp: seccomp::compile(seccomp, &without)?,
                 args,
             },
+            without,
         })
     }
 }
@@ -171,6 +179,8 @@ fn annotations(spec: &Spec) -> Result<(bool, Limits), Unsupported> {
             "bindery.time" => limits.time = Some(Duration::from_secs(number()?)),
             "bindery.silence" => limits.silence = Some(Duration::from_secs(number()?)),
             "bindery.disk" => limits.disk = Some(number()?),
+            #[cfg(debug_assertions)]
+            without::ANNOTATION => {}
             _ => return Err(Unsupported::field(&field())),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::sandbox::plan::{Plan, Process};
+use crate::sandbox::without::Without;
 
 /// Supervisor to enter, with the payload's standard streams unless it gets a terminal.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -30,6 +31,7 @@ pub(super) struct StartPayload {
     pub(super) process: Process,
     /// Whether it shares the host's network, with the abstract sockets in it.
     pub(super) host_network: bool,
+    pub(super) without: Without,
 }
 
 /// Go on: the maps are written.

@@ -12,6 +12,7 @@ use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 use syscalls::{x86, x86_64};
 
 use crate::sandbox::plan::Unsupported;
+use crate::sandbox::without::{Mechanism, Without};
 use bpf::{Decision, Instruction, Rule};
 
 mod bpf;
@@ -42,7 +43,7 @@ const I386: Table = Table {
 };
 
 /// Returns the filter that the spec describes.
-pub(super) fn compile(seccomp: &LinuxSeccomp) -> Result<Program, Unsupported> {
+pub(super) fn compile(seccomp: &LinuxSeccomp, without: &Without) -> Result<Program, Unsupported> {
     let default = action(seccomp.default_action(), seccomp.default_errno_ret())?;
     let mut tables = Vec::new();
     for arch in seccomp.architectures().as_deref().unwrap_or_default() {
@@ -60,7 +61,10 @@ pub(super) fn compile(seccomp: &LinuxSeccomp) -> Result<Program, Unsupported> {
             return Err(Unsupported::value("linux.seccomp.syscalls.names", name));
         }
     }
-    let parts = tables.iter().map(|table| Ok((table.audit, decisions(table, rules, default)?)));
+    let parts = tables.iter().map(|table| match table.audit == I386.audit && !without.keeps(Mechanism::I386Filter) {
+        true => Ok((table.audit, vec![(0, Decision::Always(bpf::ALLOW))])),
+        false => Ok((table.audit, decisions(table, rules, default)?)),
+    });
     let program = bpf::program(&parts.collect::<Result<Vec<_>, Unsupported>>()?);
     program.ok_or_else(|| Unsupported::value("linux.seccomp", "more rules than a filter can hold"))
 }

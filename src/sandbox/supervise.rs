@@ -17,6 +17,7 @@ use crate::sandbox::stdio::Streams;
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::usage::Meter;
 use crate::sandbox::watchdog::{Stopped, Watchdog};
+use crate::sandbox::without::Without;
 use crate::sandbox::{ENTER, IdRange, SandboxError};
 
 /// How soon a cancellation or another size of our terminal is noticed.
@@ -51,11 +52,11 @@ pub(super) struct Watch<'a, 's> {
 
 impl Sandbox {
     /// Starts enter, which does nothing before [`Self::start`].
-    pub(super) fn new() -> Result<Self, SandboxError> {
+    pub(super) fn new(without: &Without) -> Result<Self, SandboxError> {
         let what = "start the sandbox's first process";
         let (channel, theirs) = Channel::pair().doing(what)?;
-        let mut command = process::this_program_apart();
-        command.env_clear().arg(ENTER).stdin(theirs.into_stdin()).stdout(ProcessStdio::null());
+        let mut command = without.clear(process::this_program_apart());
+        command.arg(ENTER).args(without.args()).stdin(theirs.into_stdin()).stdout(ProcessStdio::null());
         let enter = command.spawn().doing(what)?;
         Ok(Self { enter, init: None, channel })
     }

@@ -1,0 +1,146 @@
+//! Mechanisms that a test of a debug build switches off, to see that its probes notice (`tests/battery`).
+//!
+//! ```text
+//! bindery.without   their names, with commas between them: an annotation of the spec
+//! ```
+//!
+//! A release build has no such switch: the annotation is unknown to it, and every mechanism is there. What the spec itself
+//! can leave out (the filter, capabilities, masks, limits, the network namespace) is not here.
+
+use std::ffi::OsString;
+use std::process::Command;
+
+use oci_spec::runtime::Spec;
+
+use crate::sandbox::plan::Unsupported;
+
+/// The annotation.
+#[cfg(debug_assertions)]
+pub(super) const ANNOTATION: &str = "bindery.without";
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Mechanism {
+    /// The payload's own user namespace, in which its capabilities own nothing.
+    SecondUserNamespace,
+    PidNamespace,
+    IpcNamespace,
+    UtsNamespace,
+    CgroupNamespace,
+    /// The filter's part for calls of i386.
+    I386Filter,
+    /// With it goes the filter, which the kernel takes from nobody else but an administrator.
+    NoNewPrivileges,
+    /// A /dev of the sandbox's own.
+    PrivateDev,
+    /// Attributes of a bind hold for the mounts below it, too.
+    RecursiveBinds,
+    Nosuid,
+    Nodev,
+    /// Mount points are found without following links.
+    TargetResolution,
+    /// The host's root is detached once the sandbox's is entered.
+    OldRootDetached,
+    SessionKeyring,
+    DescriptorsClosed,
+    FreshEnvironment,
+    /// Init is a user that the payload cannot become.
+    InitUser,
+    InitCapabilities,
+    /// Init is not dumpable.
+    InitHidden,
+    /// No user namespaces but the payload's.
+    UserNamespaceLimit,
+    /// Sessions of its own, so that no terminal of the host's is the payload's.
+    NewSession,
+    Personality,
+    SignalReset,
+    /// Process 1 reaps everyone's orphans.
+    Reaping,
+    /// Landlock keeps the host's abstract sockets out of reach where its network is in reach.
+    LandlockScope,
+    ParentDeathSignal,
+    /// Init ends when the supervisor's channel closes.
+    Lifeline,
+}
+
+/// What is switched off.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub(super) struct Without {
+    #[cfg(debug_assertions)]
+    off: Vec<Mechanism>,
+}
+
+impl Without {
+    /// Reads the spec's annotation.
+    pub(super) fn read(spec: &Spec) -> Result<Self, Unsupported> {
+        #[cfg(debug_assertions)]
+        if let Some(value) = spec.annotations().iter().flatten().find(|(name, _)| *name == ANNOTATION).map(|(_, v)| v) {
+            return Self::parse(value).ok_or_else(|| Unsupported::value(ANNOTATION, value));
+        }
+        #[cfg(not(debug_assertions))]
+        let _ = spec;
+        Ok(Self::default())
+    }
+
+    #[cfg(debug_assertions)]
+    fn parse(text: &str) -> Option<Self> {
+        let names = text.split(',').map(|name| serde_json::from_value(name.into()));
+        names.collect::<Result<_, _>>().ok().map(|off| Self { off })
+    }
+
+    /// Reads what [`Self::args`] gave, for a process that has not been told its plan yet.
+    pub(super) fn among(args: &[OsString]) -> Self {
+        let text = args.get(2).and_then(|text| text.to_str());
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+
+    /// Returns the argument for such a process; none where nothing is switched off.
+    pub(super) fn args(&self) -> Option<String> {
+        #[cfg(debug_assertions)]
+        if !self.off.is_empty() {
+            return serde_json::to_string(self).ok();
+        }
+        None
+    }
+
+    /// Returns whether a mechanism is there.
+    pub(super) fn keeps(&self, mechanism: Mechanism) -> bool {
+        #[cfg(debug_assertions)]
+        return !self.off.contains(&mechanism);
+        #[cfg(not(debug_assertions))]
+        {
+            let _ = mechanism;
+            true
+        }
+    }
+
+    /// Takes the environment from a process of ours.
+    pub(super) fn clear(&self, mut command: Command) -> Command {
+        if self.keeps(Mechanism::FreshEnvironment) {
+            command.env_clear();
+        }
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mechanisms_have_names_and_others_are_refused() {
+        let without = Without::parse("second-user-namespace,i386-filter").unwrap();
+        assert!(!without.keeps(Mechanism::I386Filter) && without.keeps(Mechanism::Nosuid));
+        assert!(Without::parse("").is_none() && Without::parse("nosuid,everything").is_none());
+    }
+
+    #[test]
+    fn a_process_is_told_in_an_argument() {
+        let without = Without::parse("descriptors-closed").unwrap();
+        let args = ["bindery".into(), "__enter".into(), without.args().unwrap().into()];
+        assert!(!Without::among(&args).keeps(Mechanism::DescriptorsClosed));
+        assert!(Without::among(&args[..2]).keeps(Mechanism::DescriptorsClosed) && Without::default().args().is_none());
+    }
+}
