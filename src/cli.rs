@@ -88,7 +88,7 @@ enum Command {
     Reap,
 }
 
-/// An image or a profile to take a root from.
+/// An image, a profile or folders to take a root from.
 #[derive(Debug, clap::Args)]
 #[group(required = false, multiple = false)]
 struct Source {
@@ -98,6 +98,9 @@ struct Source {
     /// The profile whose image, environment and limits to run in
     #[arg(long, value_name = "NAME")]
     profile: Option<Name>,
+    /// The folder to run in, which is never changed; of several the first one is on top
+    #[arg(long, value_name = "DIR")]
+    root: Vec<PathBuf>,
 }
 
 /// Runs the program with its arguments, the first being its name, and returns its exit code.

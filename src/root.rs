@@ -19,6 +19,7 @@ use oci_spec::runtime::{
 
 use crate::atom::RootPath;
 
+pub mod bundle;
 mod seccomp;
 
 /// The host name in every sandbox: builds must not know where they run.

@@ -42,6 +42,7 @@ mod channel;
 mod enter;
 pub mod idmap;
 mod init;
+mod layers;
 mod mount;
 mod payload;
 mod plan;
@@ -60,7 +61,8 @@ mod without;
 pub use achieved::Achieved;
 pub use cgroup::CgroupError;
 pub use idmap::{IdRange, IdRangeError};
-pub use plan::Unsupported;
+pub use layers::LayerError;
+pub use plan::{Unsupported, unsupported};
 pub use reap::reap;
 pub use report::Status;
 pub use stdio::{Stdio, Stream};
@@ -132,9 +134,15 @@ pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
         return Err(Unsupported::value("process.terminal", format!("with the caller's {stdio:?}")).into());
     }
     let binds = plan.mounts.iter().filter(|mount| matches!(mount.kind, Kind::Bind(_))).count();
+    let binds = binds + plan.overlay.host_folders().count();
     if binds > enter::MAX_BINDS {
-        return Err(Unsupported::value("mounts", format!("{binds} binds, at most {}", enter::MAX_BINDS)).into());
+        return Err(Unsupported::value(
+            "mounts",
+            format!("{binds} binds and folders of the host's, at most {}", enter::MAX_BINDS),
+        )
+        .into());
     }
+    layers::check(&plan, ids)?;
     let folder = prepare_folders(&plan, ids, base, lease)?;
     let upper = plan.overlay.upper.as_ref().map_or_else(|| folder.join("upper"), |(upper, _)| upper.into());
     let meter = match plan.limits.disk {
@@ -156,7 +164,7 @@ pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
     let parent = i32::try_from(std::process::id()).expect("Linux process ids are below 2^22");
     let start = Start { parent, as_root: ids.is_roots(), base: base.to_path_buf(), folder, plan };
     sandbox.start(&start, theirs)?;
-    let end = sandbox.supervise(Watch { streams, watchdog, meter, cancel, ids })?;
+    let end = sandbox.supervise(Watch { streams, watchdog, meter, cancel, ids, overlay: &start.plan.overlay })?;
     drop(sandbox);
     let (oom_kills, peak_memory) = (cgroups.oom_kills(), cgroups.peak_memory());
     let refused_processes = cgroups.refused_processes();
@@ -204,6 +212,9 @@ pub enum SandboxError {
     /// A limit cannot be given.
     #[error(transparent)]
     Limit(#[from] CgroupError),
+    /// A folder of the host's cannot be a layer.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
     /// A file operation failed.
     #[error(transparent)]
     Path(#[from] PathError),

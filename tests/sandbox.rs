@@ -13,6 +13,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails is the test")]
 
+#[path = "sandbox/bundles.rs"]
+mod bundles;
+#[path = "sandbox/folders.rs"]
+mod folders;
 #[path = "sandbox/host.rs"]
 mod host;
 #[path = "sandbox/inside.rs"]

@@ -4,7 +4,8 @@
 //! 2. as root: opens what is to be bound, while it still may look into root's folders
 //! 3. enters the outer user namespace, waits for its maps, becomes uid 0 there, gives up gaining privileges
 //! 4. enters the mount, process, IPC, UTS, control group and network namespaces, detached from the host's mounts
-//! 5. as an ordinary user: opens what is to be bound
+//! 5. as an ordinary user: opens what is to be bound, and the layers that are folders of the host's (as root, they come
+//!    from the supervisor, which may map their owners)
 //! 6. starts init and waits for it
 
 use std::ffi::OsString;
@@ -24,7 +25,7 @@ use crate::sandbox::range::{RangeError, become_root, die_with, new_namespaces, n
 use crate::sandbox::report::{Failure, Mapped, Report, Start, StartInit};
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::without::{Mechanism, Without};
-use crate::sandbox::{INIT, mount, sys};
+use crate::sandbox::{INIT, layers, mount, sys};
 
 /// How many binds a plan may have: their descriptors go in one message with four others.
 pub(super) const MAX_BINDS: usize = MAX_DESCRIPTORS - 4;
@@ -55,7 +56,7 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
     let early = early.then(|| mount::open_binds(&start.plan)).transpose()?;
     new_user_namespace()?;
     channel.send(&Report::Unshared, &[]).doing("ask for the maps")?;
-    channel.receive::<Mapped>().doing("wait for the maps")?;
+    let (Mapped, mut layers) = channel.receive().doing("wait for the maps")?;
     become_root()?;
     die_with(start.parent)?;
     if without.keeps(Mechanism::NoNewPrivileges) {
@@ -85,6 +86,9 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
         Some(binds) => binds,
         None => mount::open_binds(&start.plan)?,
     };
+    if layers.is_empty() {
+        layers = layers::open_own(&start.plan.overlay)?;
+    }
     debug_assert_eq!(binds.len(), start.plan.mounts.iter().filter(|m| matches!(m.kind, Kind::Bind(_))).count());
 
     let (mut to_init, theirs) = Channel::pair().doing("make a channel")?;
@@ -100,13 +104,13 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
     {
         let all: Vec<_> = std::iter::once(channel.as_fd())
             .chain(streams.iter().map(AsFd::as_fd))
-            .chain(binds.iter().map(AsFd::as_fd))
+            .chain(layers.iter().chain(&binds).map(AsFd::as_fd))
             .collect();
         let message = StartInit { folder: start.folder, plan: start.plan };
         to_init.send(&message, &all).doing("tell init what to do")?;
     }
     // Only init and the payload may hold the streams' ends, or the supervisor would never see them close.
-    drop((streams, binds));
+    drop((streams, layers, binds));
     let status = init.wait().doing("wait for init")?;
     Ok((!status.success()).then(|| status.to_string()))
 }

@@ -88,6 +88,12 @@ pub(super) struct Process {
     pub(super) seccomp: Program,
 }
 
+/// Returns all that a sandbox cannot do of what a spec asks for, or the first of the values where the fields are right.
+pub fn unsupported(spec: &Spec) -> Vec<Unsupported> {
+    let fields = fields::unknown(spec);
+    if fields.is_empty() { Plan::read(spec).err().into_iter().collect() } else { fields }
+}
+
 impl Plan {
     /// Returns the plan for a spec.
     pub(super) fn read(spec: &Spec) -> Result<Self, Unsupported> {
@@ -111,8 +117,11 @@ impl Plan {
         let capabilities = process.capabilities().as_ref().ok_or(Unsupported::missing("process.capabilities"))?;
         let (overlay, mounts) = mounts::read(spec.mounts().as_deref().unwrap_or_default())?;
         let readonly = root.readonly().unwrap_or(false);
-        if overlay.upper.is_none() && !readonly {
+        if overlay.upper.is_none() && !readonly && !overlay.direct {
             return Err(Unsupported::missing("mounts.options: upperdir (or root.readonly)"));
+        }
+        if overlay.direct && limits.disk.is_some() {
+            return Err(Unsupported::value("annotations.bindery.disk", "with a root that has no layer of its own"));
         }
         let user = process.user();
         let args = process.args().clone().unwrap_or_default();

@@ -12,13 +12,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::process;
 use crate::sandbox::channel::Channel;
+use crate::sandbox::plan::Overlay;
 use crate::sandbox::report::{Failure, Mapped, Report, Start, Status};
 use crate::sandbox::stdio::Streams;
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::usage::Meter;
 use crate::sandbox::watchdog::{Stopped, Watchdog};
 use crate::sandbox::without::Without;
-use crate::sandbox::{ENTER, IdRange, SandboxError};
+use crate::sandbox::{ENTER, IdRange, SandboxError, layers};
 
 /// How soon a cancellation or another size of our terminal is noticed.
 const TICK: Duration = Duration::from_millis(100);
@@ -48,6 +49,8 @@ pub(super) struct Watch<'a, 's> {
     pub(super) meter: Option<Meter>,
     pub(super) cancel: &'a AtomicBool,
     pub(super) ids: &'a IdRange,
+    /// The root's layers: those that are folders of the host's are opened once the ids are mapped.
+    pub(super) overlay: &'a Overlay,
 }
 
 impl Sandbox {
@@ -115,7 +118,9 @@ impl Sandbox {
                 let pid = i32::try_from(self.enter.id()).ok().and_then(Pid::from_raw);
                 let pid = pid.ok_or_else(|| StepError::refused("map the ids", "the process has no id"))?;
                 watch.ids.write_outer(pid)?;
-                self.channel.send(&Mapped, &[]).doing("tell the sandbox of its maps")?;
+                let layers = layers::open(watch.overlay, watch.ids, pid)?;
+                let layers: Vec<_> = layers.iter().map(AsFd::as_fd).collect();
+                self.channel.send(&Mapped, &layers).doing("tell the sandbox of its maps")?;
             }
             Report::Started(pid) => {
                 // Enter has not waited for it yet, so the number is still its.

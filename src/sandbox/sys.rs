@@ -56,6 +56,26 @@ pub(super) fn set_mount_attributes(tree: impl AsFd, set: u64, recursive: bool) -
     check(result).map(drop)
 }
 
+/// Has the mount that is open as `tree` show its files' owners through the map of a user namespace: what belongs to N on
+/// disk belongs to the namespace's N (mount_setattr(2), MOUNT_ATTR_IDMAP, Linux 5.12).
+pub(super) fn map_mount_ids(tree: impl AsFd, namespace: impl AsFd) -> io::Result<()> {
+    let userns_fd = u64::try_from(namespace.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    // SAFETY: the path is empty and ends in NUL, the struct lives until the call returns and its size is given; the
+    // namespace's descriptor is open.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    check(result).map(drop)
+}
+
 /// Keeps the calling process, and all it starts, from connecting to abstract Unix sockets of processes outside and from
 /// signalling them (landlock(7), ABI 6, Linux 6.12). Returns whether the kernel can do that.
 pub(super) fn scope_sockets_and_signals() -> io::Result<bool> {
