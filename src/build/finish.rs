@@ -13,7 +13,7 @@ use crate::backend::Step;
 use crate::binhost::pool::{Entry, Origin};
 use crate::build::BuildError;
 use crate::build::one::Shop;
-use crate::build::room::{Room, describe, interrupted, path};
+use crate::build::room::{Room, describe, full, interrupted, limits, path};
 use crate::fs;
 use crate::package::{self, NormaliseOptions, Normalised, SignOptions, entry::NORMALISE, key};
 use crate::process;
@@ -74,7 +74,7 @@ fn normalise(shop: &Shop<'_>, cpv: &Cpv, upper: &Path, out: &Path) -> Result<Nor
     ];
     let json = serde_json::to_string(&options).expect("options are plain data");
     let step = Step { args: vec!["/bindery".into(), NORMALISE.into(), json], env: Vec::new() };
-    let limits = Limits { time: Some(TIME), ..Limits::default() };
+    let limits = Limits { time: Some(TIME), silence: None, ..limits(shop.profile) };
     let mut room = Room::new(shop.host, &format!("reading the package of {cpv}"))?;
     let (mut answer, mut complaint) = (Vec::new(), Vec::new());
     let mut sink = |stream: Stream, bytes: &[u8]| {
@@ -86,6 +86,7 @@ fn normalise(shop: &Shop<'_>, cpv: &Cpv, upper: &Path, out: &Path) -> Result<Nor
     let exit = exit?;
     closed?;
     interrupted(shop.host.cancel)?;
+    full(shop.host, &exit, &format!("reading the package of {cpv}"))?;
     if exit.status != Status::Code(0) || exit.stopped.is_some() {
         let said = process::tail(&complaint);
         return Err(BuildError::Odd(if said.is_empty() { describe(&exit) } else { said }));
