@@ -26,20 +26,23 @@ use oci_spec::runtime::Spec;
 
 use crate::fs::{self, PathError};
 use crate::process;
-use crate::state::{Lease, StateError};
+use crate::state::{Lease, StateError, start_time};
 use cgroup::Cgroups;
+use disk::Disk;
 use plan::{Kind, Plan};
 use report::Start;
 use stdio::Streams;
 use step::{Doing, StepError};
-use supervise::{Sandbox, Watch, start_time};
-use usage::Meter;
-use watchdog::{RESERVE, Watchdog};
+use supervise::{Sandbox, Watch};
+use watchdog::Watchdog;
 
 mod achieved;
 mod cgroup;
 mod channel;
+mod disk;
 mod enter;
+mod filesystem;
+mod held;
 pub mod idmap;
 mod init;
 mod layers;
@@ -60,10 +63,11 @@ mod without;
 
 pub use achieved::Achieved;
 pub use cgroup::CgroupError;
+pub(crate) use filesystem::unmount;
 pub use idmap::{IdRange, IdRangeError};
 pub use layers::LayerError;
 pub use plan::{Unsupported, unsupported};
-pub use reap::reap;
+pub use reap::{reap, reap_groups};
 pub use report::Status;
 pub use stdio::{Stdio, Stream};
 pub use watchdog::Stopped;
@@ -145,32 +149,32 @@ pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
     layers::check(&plan, ids)?;
     let folder = prepare_folders(&plan, ids, base, lease)?;
     let upper = plan.overlay.upper.as_ref().map_or_else(|| folder.join("upper"), |(upper, _)| upper.into());
-    let meter = match plan.limits.disk {
-        Some(_) if usage::free(base) < RESERVE => return Err(SandboxError::DiskFull { folder: base.to_path_buf() }),
-        Some(_) => Some(Meter::start(ids, base, &upper)?),
-        None => None,
-    };
+    let mut disk = Disk::prepare(plan.limits.disk, ids, base, &folder, &upper)?;
     let (streams, theirs) = Streams::open(stdio).doing("open the standard streams")?;
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut cgroups = Cgroups::create(&plan.limits, lease, &cgroup::Host::read()?, achieved::version(&kernel))?;
     plan.pid_max = cgroups.pid_max;
-    let achieved = Achieved::new(spec, &plan, ids, &cgroups, kernel);
+    let achieved = Achieved::new(spec, &plan, ids, &cgroups, &disk, kernel);
     // Declared after the groups, so that it is empty before they are removed, however this function ends.
     let mut sandbox = Sandbox::new(&plan.without)?;
     let pid = sandbox.pid();
     lease.owns_process(pid, start_time(pid).unwrap_or_default())?;
     cgroups.add(pid)?;
+    disk.watch(pid);
     let watchdog = Watchdog::new(plan.limits.clone(), Instant::now());
     let parent = i32::try_from(std::process::id()).expect("Linux process ids are below 2^22");
     let start = Start { parent, as_root: ids.is_roots(), base: base.to_path_buf(), folder, plan };
     sandbox.start(&start, theirs)?;
-    let end = sandbox.supervise(Watch { streams, watchdog, meter, cancel, ids, overlay: &start.plan.overlay })?;
+    let end =
+        sandbox.supervise(Watch { streams, watchdog, disk: &mut disk, cancel, ids, overlay: &start.plan.overlay })?;
     drop(sandbox);
     let (oom_kills, peak_memory) = (cgroups.oom_kills(), cgroups.peak_memory());
     let refused_processes = cgroups.refused_processes();
     cgroups.remove();
     let failed = !end.status.is_some_and(Status::success);
     let stopped = end.stopped.or((oom_kills > 0 && failed).then_some(Stopped::Memory));
+    // It may have failed for want of room before that was seen.
+    let stopped = stopped.or_else(|| disk.exhausted().filter(|_| failed));
     let status = match end.status {
         Some(status) => status,
         None if stopped.is_some() => Status::Signal(KILLED),
@@ -242,10 +246,12 @@ pub enum SandboxError {
     )]
     Lost(Option<String>),
     /// The disk is nearly full.
-    #[error("fewer than {} MiB are free for `{}`; make room first", RESERVE >> 20, folder.display())]
+    #[error("{} MiB or too few files are free for `{}`; make room first", free >> 20, folder.display())]
     DiskFull {
         /// Where.
         folder: PathBuf,
+        /// Bytes.
+        free: u64,
     },
     /// The lease belongs to another state.
     #[error("the lease's folder `{}` is not below `{}`", folder.display(), base.display())]

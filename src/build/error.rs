@@ -125,6 +125,16 @@ pub enum BuildError {
         /// The package.
         cpv: Cpv,
     },
+    /// The host's disk is full.
+    #[error("the disk that `{}` is on is full, and {what} was stopped", folder.display())]
+    Full {
+        /// What was being done.
+        what: String,
+        /// The state's folder.
+        folder: PathBuf,
+        /// What a write says.
+        source: std::io::Error,
+    },
     /// The plan's order is wrong.
     #[error("`{cpv}` is to be built before `{needed}`, which it needs; this is a bug")]
     Order {

@@ -14,7 +14,7 @@ use crate::backend::Step;
 use crate::binhost::pool::{Entry, Origin};
 use crate::build::BuildError;
 use crate::build::one::Shop;
-use crate::build::room::{Room, describe, interrupted, path};
+use crate::build::room::{Room, describe, full, interrupted, limits, path};
 use crate::fs;
 use crate::package::entry::{NORMALISE, VERIFY, VerifyOptions};
 use crate::package::{self, Facts, NormaliseOptions, Normalised, Verified};
@@ -101,7 +101,7 @@ fn read_apart(
     let program = Bind { from: program, to: path("/bindery"), writable: false };
     let binds: Vec<_> = std::iter::once(program).chain(binds.iter().cloned()).collect();
     let step = Step { args: vec!["/bindery".into(), entry.into(), json], env: Vec::new() };
-    let limits = Limits { time: Some(TIME), ..Limits::default() };
+    let limits = Limits { time: Some(TIME), silence: None, ..limits(shop.profile) };
     let mut room = Room::new(shop.host, purpose)?;
     let (mut answer, mut complaint) = (Vec::new(), Vec::new());
     let mut sink = |stream: Stream, bytes: &[u8]| {
@@ -113,6 +113,7 @@ fn read_apart(
     let exit = exit?;
     closed?;
     interrupted(shop.host.cancel)?;
+    full(shop.host, &exit, purpose)?;
     if exit.status == Status::Code(0) && exit.stopped.is_none() {
         return Ok(Ok(answer));
     }

@@ -11,7 +11,7 @@ use crate::binhost::pool::{Entry, Origin, Pool};
 use crate::build::finish;
 use crate::build::prepare::Prepared;
 use crate::build::record::Record;
-use crate::build::room::{Room, describe, interrupted, limits, path};
+use crate::build::room::{Room, describe, full, interrupted, limits, path};
 use crate::build::{BuildError, Host};
 use crate::event::{Event, Sink};
 use crate::fs::{self, File, PathError};
@@ -115,6 +115,7 @@ fn build_in(
     log.end()?;
     keep(dir, &exit)?;
     interrupted(host.cancel)?;
+    full(host, &exit, &format!("building {}", planned.cpv))?;
     if exit.status != Status::Code(0) || exit.stopped.is_some() {
         return Ok(Err(telling(shop, &exit, &dir.join("log"))?));
     }
@@ -188,7 +189,7 @@ fn limit(stopped: Stopped) -> Option<&'static str> {
         Stopped::Silence => Some("limits.silence"),
         Stopped::Disk => Some("limits.disk"),
         Stopped::Memory => Some("limits.memory"),
-        Stopped::Cancelled => None,
+        Stopped::Full | Stopped::Cancelled => None,
     }
 }
 

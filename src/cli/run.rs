@@ -238,6 +238,7 @@ fn finish(exit: &Exit) -> Outcome {
     }
     match exit.status {
         _ if exit.stopped == Some(Stopped::Cancelled) => Err(Failure::silent(Kind::Interrupted)),
+        _ if exit.stopped == Some(Stopped::Full) => Err(Failure::silent(Kind::System)),
         Status::Code(0) if exit.stopped.is_none() => Ok(()),
         Status::Code(code) => Err(Failure::silent(Kind::Command(code))),
         Status::Signal(signal) => Err(Failure::silent(Kind::Command(u8::try_from(128 + signal).unwrap_or(u8::MAX)))),

@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::fs::Metadata;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -101,16 +101,7 @@ pub fn new(dir: &Path, name: &Name, user_id: &str) -> Result<Certificate, KeyErr
         return Err(KeyError::Exists { name: name.clone(), file });
     }
     let key = SecretKey::generate(user_id, SystemTime::now(), None)?;
-    // Written beside and linked into place: a machine that stops leaves the whole key or none.
-    let beside = dir.join(format!(".new-{name}-{}", std::process::id()));
-    let mut new = fs::create_new(&beside, 0o600)?;
-    let linked = new
-        .write_all(key.armored()?.as_bytes())
-        .and_then(|()| new.sync_all())
-        .map_err(PathError::on("write", &beside))
-        .and_then(|()| fs::hard_link(&beside, &file));
-    fs::remove_file(&beside)?;
-    match linked {
+    match fs::write_new(&file, key.armored()?, 0o600) {
         Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {
             return Err(KeyError::Exists { name: name.clone(), file });
         }

@@ -6,6 +6,7 @@ use oci_spec::runtime::Spec;
 
 use crate::sandbox::IdRange;
 use crate::sandbox::cgroup::Cgroups;
+use crate::sandbox::disk::Disk;
 use crate::sandbox::plan::Plan;
 use crate::sandbox::sys;
 
@@ -31,7 +32,7 @@ pub struct Achieved {
 }
 
 impl Achieved {
-    pub(super) fn new(spec: &Spec, plan: &Plan, ids: &IdRange, cgroups: &Cgroups, kernel: String) -> Self {
+    pub(super) fn new(spec: &Spec, plan: &Plan, ids: &IdRange, cgroups: &Cgroups, disk: &Disk, kernel: String) -> Self {
         let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
         let mut namespaces: Vec<_> = listed.into_iter().flatten().map(|ns| ns.typ().to_string()).collect();
         namespaces.push("user".to_string());
@@ -45,12 +46,12 @@ impl Achieved {
         let watched = [
             ("time", plan.limits.time.map(|limit| format!("{} s", limit.as_secs()))),
             ("silence", plan.limits.silence.map(|limit| format!("{} s", limit.as_secs()))),
-            ("disk", plan.limits.disk.map(|limit| format!("{limit} bytes, looked at every few seconds"))),
         ];
         for (limit, how) in watched {
             limits.extend(how.map(|how| (limit.to_string(), format!("{how}, by the supervisor"))));
         }
-        let mut not_given = Vec::new();
+        limits.extend(disk.how().map(|how| ("disk".to_string(), how)));
+        let mut not_given: Vec<_> = disk.not_given().into_iter().collect();
         if plan.host_network {
             not_given.push("network namespace: the host's network was asked for".to_string());
             if !sys::can_scope() {

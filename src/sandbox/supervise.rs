@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::process::{Child, Stdio as ProcessStdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,11 +11,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::process;
 use crate::sandbox::channel::Channel;
+use crate::sandbox::disk::Disk;
 use crate::sandbox::plan::Overlay;
 use crate::sandbox::report::{Failure, Mapped, Report, Start, Status};
 use crate::sandbox::stdio::Streams;
 use crate::sandbox::step::{Doing, StepError};
-use crate::sandbox::usage::Meter;
 use crate::sandbox::watchdog::{Stopped, Watchdog};
 use crate::sandbox::without::Without;
 use crate::sandbox::{ENTER, IdRange, SandboxError, layers};
@@ -46,7 +45,7 @@ pub(super) struct End {
 pub(super) struct Watch<'a, 's> {
     pub(super) streams: Streams<'s>,
     pub(super) watchdog: Watchdog,
-    pub(super) meter: Option<Meter>,
+    pub(super) disk: &'a mut Disk,
     pub(super) cancel: &'a AtomicBool,
     pub(super) ids: &'a IdRange,
     /// The root's layers: those that are folders of the host's are opened once the ids are mapped.
@@ -86,9 +85,8 @@ impl Sandbox {
             if ready.channel {
                 open = self.hear(&mut watch, &mut end)?;
             }
-            let disk = if ready.meter { watch.meter.as_mut().and_then(Meter::read) } else { None };
             let cancelled = watch.cancel.load(Ordering::Relaxed).then_some(Stopped::Cancelled);
-            let disk = disk.and_then(|(used, free)| watch.watchdog.check_disk(used, free));
+            let disk = watch.disk.check(now, ready.disk);
             let stop = cancelled.or(disk).or_else(|| watch.watchdog.check_time(now));
             if let Some(stop) = stop.filter(|_| end.status.is_none() && end.stopped.is_none()) {
                 end.stopped = Some(stop);
@@ -148,10 +146,10 @@ impl Sandbox {
 
     fn wait(&self, watch: &Watch<'_, '_>, open: bool) -> Result<Ready, SandboxError> {
         let interests: Vec<_> = watch.streams.interests().collect();
-        let meter = watch.meter.as_ref().filter(|_| open).and_then(Meter::interest);
+        let disk = watch.disk.interest().filter(|_| open);
         let channel = open.then(|| (self.channel.as_fd(), PollFlags::POLLIN));
         let all: Vec<Option<(BorrowedFd<'_>, PollFlags)>> =
-            interests.into_iter().chain([channel, meter.map(|fd| (fd, PollFlags::POLLIN))]).collect();
+            interests.into_iter().chain([channel, disk.map(|fd| (fd, PollFlags::POLLIN))]).collect();
         let mut polled: Vec<_> = all.iter().flatten().map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
         let sleep = watch.watchdog.sleep(Instant::now(), TICK);
         let sleep = PollTimeout::try_from(sleep).unwrap_or(PollTimeout::ZERO);
@@ -161,9 +159,9 @@ impl Sandbox {
         };
         let mut answers = polled.iter().map(|fd| fd.any().unwrap_or(true));
         let mut streams: Vec<_> = all.iter().map(|i| i.is_some() && answers.next().unwrap_or(false)).collect();
-        let meter = streams.pop().unwrap_or(false);
+        let disk = streams.pop().unwrap_or(false);
         let channel = streams.pop().unwrap_or(false);
-        Ok(Ready { streams, channel, meter })
+        Ok(Ready { streams, channel, disk })
     }
 
     /// Kills everything: with init, the kernel kills its whole process namespace, and enter ends when that is done.
@@ -205,13 +203,5 @@ impl Drop for Sandbox {
 struct Ready {
     streams: Vec<bool>,
     channel: bool,
-    meter: bool,
-}
-
-/// Returns when a process started, in clock ticks since boot (`/proc/PID/stat`, field 22): with the id it names the
-/// process for good.
-pub(super) fn start_time(pid: u32) -> Option<u64> {
-    let stat = crate::fs::read_to_string(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
-    // The second field is the program's name and may hold anything.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    disk: bool,
 }

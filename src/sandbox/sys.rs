@@ -131,6 +131,42 @@ pub(super) fn loopback_up() -> io::Result<()> {
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }.into()).map(drop)
 }
 
+/// Returns the number of a loop device that nobody uses, which the kernel makes if need be (loop(4)).
+pub(super) fn free_loop_device(control: impl AsFd) -> io::Result<u32> {
+    const LOOP_CTL_GET_FREE: u64 = 0x4c82;
+    // SAFETY: the request takes no argument.
+    let number = check(unsafe { libc::ioctl(control.as_fd().as_raw_fd(), LOOP_CTL_GET_FREE as _) }.into())?;
+    u32::try_from(number).map_err(io::Error::other)
+}
+
+/// Has a loop device be backed by a file until its last user closes it or its mount goes (LOOP_CONFIGURE, Linux 5.8).
+pub(super) fn attach_loop_device(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
+    const LOOP_CONFIGURE: u64 = 0x4c0a;
+    const LO_FLAGS_AUTOCLEAR: u32 = 4;
+    /// struct loop_config, with what is not used of struct loop_info64 as one (linux/loop.h).
+    #[repr(C)]
+    struct LoopConfig {
+        fd: u32,
+        block_size: u32,
+        before_flags: [u32; 13],
+        flags: u32,
+        after_flags: [u64; 22],
+        reserved: [u64; 8],
+    }
+    const { assert!(size_of::<LoopConfig>() == 304) };
+    let fd = u32::try_from(file.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    let config = LoopConfig {
+        fd,
+        block_size: 4096,
+        before_flags: [0; 13],
+        flags: LO_FLAGS_AUTOCLEAR,
+        after_flags: [0; 22],
+        reserved: [0; 8],
+    };
+    // SAFETY: the struct has the layout of the kernel's and lives until the call returns.
+    check(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) }.into()).map(drop)
+}
+
 /// Gives every signal its default action and unblocks all: ignored signals would survive execve(2).
 pub(super) fn reset_signals() -> io::Result<()> {
     /// The kernel's sigset_t: C libraries keep signals 32 and 33 to themselves and refuse to reset them.

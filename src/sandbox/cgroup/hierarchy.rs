@@ -73,6 +73,15 @@ impl Host {
         self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.iter().any(|c| c == controller))
     }
 
+    /// Returns the folders that sandboxes' groups are in, each with what comes before the lease's id in their names.
+    pub(in crate::sandbox) fn places(&self) -> Vec<(PathBuf, &'static str)> {
+        let place = |hierarchy: &Hierarchy| match hierarchy.version {
+            Version::V2 if self.as_root => (hierarchy.mount.join("bindery"), ""),
+            _ => (hierarchy.own.clone(), "bindery-"),
+        };
+        self.hierarchies.iter().map(place).collect()
+    }
+
     /// Returns the folder of the group that a sandbox gets.
     pub(super) fn group(&self, hierarchy: &Hierarchy, lease: &str) -> PathBuf {
         match hierarchy.version {
