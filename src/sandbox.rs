@@ -122,7 +122,8 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
         INIT => init::main(),
         PAYLOAD => payload::main(),
         _ => {
-            let done = range::map_parent(args).or_else(|| usage::main(args)).map(|()| true);
+            let done =
+                range::map_parent(args).or_else(|| usage::main(args)).or_else(|| held::main(args)).map(|()| true);
             let done = done.or_else(|| range::give_inside(args))?;
             return Some(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -160,7 +161,7 @@ pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
     let pid = sandbox.pid();
     lease.owns_process(pid, start_time(pid).unwrap_or_default())?;
     cgroups.add(pid)?;
-    disk.watch(pid);
+    disk.watch(pid)?;
     let watchdog = Watchdog::new(plan.limits.clone(), Instant::now());
     let parent = i32::try_from(std::process::id()).expect("Linux process ids are below 2^22");
     let start = Start { parent, as_root: ids.is_roots(), base: base.to_path_buf(), folder, plan };

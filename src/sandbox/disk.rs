@@ -14,11 +14,10 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{StatVfs, statvfs};
 
-use crate::sandbox::filesystem;
-use crate::sandbox::held::Held;
+use crate::sandbox::step::StepError;
 use crate::sandbox::usage::{Meter, Usage};
 use crate::sandbox::watchdog::Stopped;
-use crate::sandbox::{IdRange, SandboxError};
+use crate::sandbox::{IdRange, SandboxError, filesystem, held};
 
 /// How much of the host's file system must stay free while a sandbox runs, in bytes and in files; of a small one, a share.
 const RESERVE: (u64, u64) = (64 << 20, 1024);
@@ -49,11 +48,27 @@ enum Bound {
     /// By looking, for this reason.
     Watched {
         limit: Usage,
-        meter: Meter,
-        held: Option<Held>,
-        last: Usage,
+        written: Counted,
+        held: Option<Counted>,
         why: String,
     },
+}
+
+/// What is counted by a process, and what that said last.
+#[derive(Debug)]
+struct Counted {
+    meter: Meter,
+    last: Usage,
+}
+
+impl Counted {
+    fn by(meter: Meter) -> Self {
+        Self { meter, last: Usage::default() }
+    }
+
+    fn read(&mut self) {
+        self.last = self.meter.read().unwrap_or(self.last);
+    }
 }
 
 /// Returns how many files a limit of bytes allows.
@@ -80,8 +95,8 @@ impl Disk {
             Some(limit) => match filesystem::mount(ids, &full, limit) {
                 Ok(()) => Bound::Own(limit),
                 Err(why) => {
-                    let meter = Meter::start(ids, base, upper)?;
-                    Bound::Watched { limit, meter, held: None, last: Usage::default(), why }
+                    let written = Counted::by(Meter::start(ids, base, upper)?);
+                    Bound::Watched { limit, written, held: None, why }
                 }
             },
         };
@@ -89,28 +104,29 @@ impl Disk {
     }
 
     /// Begins to look at what the processes of the sandbox hold open, whose first is `enter`.
-    pub(super) fn watch(&mut self, enter: u32) {
+    pub(super) fn watch(&mut self, enter: u32) -> Result<(), StepError> {
         if let Bound::Watched { held, .. } = &mut self.bound {
-            *held = Some(Held::start(enter));
+            *held = Some(Counted::by(held::start(enter)?));
         }
+        Ok(())
     }
 
     /// Returns what to wait for.
     pub(super) fn interest(&self) -> Option<BorrowedFd<'_>> {
         match &self.bound {
-            Bound::Watched { meter, .. } => meter.interest(),
+            Bound::Watched { written, .. } => written.meter.interest(),
             _ => None,
         }
     }
 
     /// Looks, unless that was just done; `ready` says that what is to be waited for has come.
     pub(super) fn check(&mut self, now: Instant, ready: bool) -> Option<Stopped> {
-        if let Bound::Watched { meter, last, .. } = &mut self.bound
-            && ready
-        {
-            *last = meter.read().unwrap_or(*last);
-        } else if now.duration_since(self.looked) < PAUSE {
+        if !ready && now.duration_since(self.looked) < PAUSE {
             return None;
+        }
+        if let Bound::Watched { written, held, .. } = &mut self.bound {
+            written.read();
+            held.iter_mut().for_each(Counted::read);
         }
         self.looked = now;
         self.exhausted()
@@ -127,10 +143,10 @@ impl Disk {
                 let blocks = fs.f_blocks.saturating_sub(fs.f_bfree);
                 blocks.saturating_mul(fs.f_frsize) > limit.bytes || fs.f_files.saturating_sub(fs.f_ffree) > limit.files
             }),
-            Bound::Watched { limit, held, last, .. } => {
-                let held = held.as_ref().map(Held::usage).unwrap_or_default();
-                last.bytes.saturating_add(held.bytes) > limit.bytes
-                    || last.files.saturating_add(held.files) > limit.files
+            Bound::Watched { limit, written, held, .. } => {
+                let (written, held) = (written.last, held.as_ref().map(|held| held.last).unwrap_or_default());
+                written.bytes.saturating_add(held.bytes) > limit.bytes
+                    || written.files.saturating_add(held.files) > limit.files
             }
         };
         over.then_some(Stopped::Disk)

@@ -1,7 +1,7 @@
 //! Counts what the processes of a sandbox hold open though it is deleted: it takes room, and no folder has it.
 //!
-//! Seen from the host, whose process (root, or the user who made the sandbox's user namespace) may look at them. A deleted
-//! file counts once, whoever holds it: by a descriptor with its blocks on the disk, by a mapping alone with the length that
+//! A process of the host's looks (`__held`), as uid 0 of the sandbox's outer user namespace: who made that may enter it. A
+//! deleted file counts once, whoever holds it: by a descriptor with its blocks on the disk, by a mapping alone with the length that
 //! is mapped. Only files of the root itself count, by its mount; a memfd or a file on a tmpfs is memory. What is held by a
 //! message in a socket is not seen: then the reserve of the host's disk is what stops the payload.
 //!
@@ -9,89 +9,101 @@
 //! looked at is left out.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, setns};
 use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags, statx};
+use rustix::thread::set_no_new_privs;
 
-use crate::fs;
-use crate::sandbox::usage::Usage;
+use crate::sandbox::range::{become_root, die_with};
+use crate::sandbox::step::StepError;
+use crate::sandbox::sys;
+use crate::sandbox::usage::{Meter, Usage};
+use crate::{fs, process};
 
+/// The hidden sub-command.
+pub(super) const HELD: &str = "__held";
 /// The shortest pause between two looks. A look that takes long is repeated less often.
 const PAUSE: Duration = Duration::from_secs(2);
 const PAUSES_PER_LOOK: u32 = 20;
 /// How long a look may take.
 const LONGEST: Duration = Duration::from_secs(5);
+/// How soon it is noticed that the sandbox has its user namespace.
+const TICK: Duration = Duration::from_millis(20);
 
-/// A look every few seconds, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Held {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+/// Starts to look, for the sandbox whose first process is `enter`.
+pub(super) fn start(enter: u32) -> Result<Meter, StepError> {
+    let mut command = process::this_program_apart();
+    let [parent, enter] = [std::process::id(), enter].map(|id| id.to_string());
+    Meter::of(command.env_clear().args([HELD, &parent, &enter]), "start to look at what is held open")
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    bytes: AtomicU64,
-    files: AtomicU64,
-    end: AtomicBool,
-}
-
-impl Held {
-    /// Starts to look at the processes in the process namespace that `enter`'s children are in.
-    pub(super) fn start(enter: u32) -> Self {
-        let shared = Arc::new(Shared::default());
-        let for_thread = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || {
-            while !for_thread.end.load(Ordering::Relaxed) {
-                let started = Instant::now();
-                let usage = look(enter, &for_thread.end);
-                for_thread.bytes.store(usage.bytes, Ordering::Relaxed);
-                for_thread.files.store(usage.files, Ordering::Relaxed);
-                std::thread::park_timeout(PAUSE.max(started.elapsed() * PAUSES_PER_LOOK));
+/// Looks for ever, when the program's arguments ask for it; a failure ends it, which the supervisor sees.
+pub(super) fn main(args: &[OsString]) -> Option<()> {
+    if args.get(1)? != HELD {
+        return None;
+    }
+    let number = |at: usize| args.get(at)?.to_str()?.parse::<u32>().ok();
+    let (Some(parent), Some(enter)) = (number(2), number(3)) else { return Some(()) };
+    if let Some(inside) = join(parent, enter) {
+        loop {
+            let started = Instant::now();
+            let Usage { bytes, files } = look(&inside);
+            if writeln!(io::stdout(), "{bytes} {files}").and_then(|()| io::stdout().flush()).is_err() {
+                break;
             }
-        });
-        Self { shared, thread: Some(thread) }
-    }
-
-    /// Returns what was held at the last look.
-    pub(super) fn usage(&self) -> Usage {
-        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        Usage { bytes: load(&self.shared.bytes), files: load(&self.shared.files) }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.shared.end.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // It does not panic, and has nothing to say.
-            let _ = thread.join();
+            std::thread::sleep(PAUSE.max(started.elapsed() * PAUSES_PER_LOOK));
         }
     }
+    Some(())
 }
 
-/// Returns what is held now.
-fn look(enter: u32, end: &AtomicBool) -> Usage {
-    let namespace = |path: &str| fs::read_link(Path::new(path)).ok();
-    let Some(inside) = namespace(&format!("/proc/{enter}/ns/pid_for_children")) else { return Usage::default() };
-    // It has not left ours yet.
-    if Some(&inside) == namespace("/proc/self/ns/pid").as_ref() {
-        return Usage::default();
-    }
+/// Becomes uid 0 of the sandbox's outer user namespace, and returns what its process namespace is called (namespaces(7)).
+///
+/// The files of proc(5) about the payload's processes belong to its ids: an ordinary user, who may trace them, may not open
+/// them; there both is so.
+fn join(parent: u32, enter: u32) -> Option<PathBuf> {
+    sys::close_inherited().ok()?;
+    let parent = i32::try_from(parent).ok()?;
+    die_with(parent).ok()?;
+    let ours = |name| fs::read_link(&Path::new("/proc/self/ns").join(name)).ok();
+    let theirs = |name| fs::read_link(&Path::new("/proc").join(enter.to_string()).join("ns").join(name)).ok();
+    let (user, pid) = (ours("user")?, ours("pid")?);
+    // Its maps are written, or it would have no process namespace yet.
+    let inside = loop {
+        match theirs("pid_for_children") {
+            Some(inside) if inside != pid && theirs("user")? != user => break inside,
+            // Between the namespace and its first process the link leads nowhere.
+            _ if Path::new("/proc").join(enter.to_string()).exists() => std::thread::sleep(TICK),
+            // It is gone, and nothing is held. The end of this would be taken for a failure.
+            _ => loop {
+                std::thread::park();
+            },
+        }
+    };
+    let namespace = fs::open(&Path::new("/proc").join(enter.to_string()).join("ns/user")).ok()?;
+    setns(namespace, CloneFlags::CLONE_NEWUSER).ok()?;
+    become_root().ok()?;
+    die_with(parent).ok()?;
+    set_no_new_privs(true).ok()?;
+    Some(inside)
+}
+
+/// Returns what is held now by the processes of a process namespace.
+fn look(inside: &Path) -> Usage {
     let started = Instant::now();
+    let enough = || started.elapsed() > LONGEST;
     let mut held = Files::default();
     for process in fs::read_dir(Path::new("/proc")).unwrap_or_default() {
-        if end.load(Ordering::Relaxed) || started.elapsed() > LONGEST {
+        if enough() {
             break;
         }
         let is_process = process.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
         if is_process && fs::read_link(&process.join("ns/pid")).is_ok_and(|link| link == inside) {
-            held.add(&process, &|| end.load(Ordering::Relaxed) || started.elapsed() > LONGEST);
+            held.add(&process, &enough);
         }
     }
     held.usage()

@@ -9,7 +9,7 @@ use std::ffi::{CString, OsString};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
@@ -48,9 +48,19 @@ pub(super) struct Meter {
 impl Meter {
     /// Starts to measure `folder`, which is relative to `base`.
     pub(super) fn start(ids: &IdRange, base: &Path, folder: &Path) -> Result<Self, StepError> {
-        let mut command = range::hidden(USAGE, ids, base);
-        let process = command.arg(folder).stdout(Stdio::piped()).spawn().doing("start to measure the root")?;
-        Ok(Self { process, line: Vec::new() })
+        Self::of(range::hidden(USAGE, ids, base).arg(folder), "start to measure the root")
+    }
+
+    /// Starts a process that prints such lines.
+    pub(super) fn of(command: &mut Command, what: &'static str) -> Result<Self, StepError> {
+        let process = command.stdout(Stdio::piped()).spawn().doing(what)?;
+        let meter = Self { process, line: Vec::new() };
+        if let Some(pipe) = &meter.process.stdout {
+            // Whoever reads where nothing has come must not wait.
+            let flags = rustix::fs::fcntl_getfl(pipe).doing(what)?;
+            rustix::fs::fcntl_setfl(pipe, flags | OFlags::NONBLOCK).doing(what)?;
+        }
+        Ok(meter)
     }
 
     /// Returns what to wait for.
@@ -63,7 +73,7 @@ impl Meter {
         let mut bytes = [0; 256];
         match rustix::io::read(self.process.stdout.as_ref()?, &mut bytes) {
             Ok(length @ 1..) => self.line.extend_from_slice(bytes.get(..length)?),
-            Err(rustix::io::Errno::INTR) => return None,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return None,
             // It has died: what it measures is out of sight, which is as bad as too big.
             _ => {
                 self.process.stdout = None;
