@@ -17,6 +17,10 @@ demo: host-tools build
 test: host-tools test-tools
     cargo test
 
+# Run the sandbox's tests on the oldest and on a current kernel, in virtual machines that have control groups v2
+test-vm: vm-tools
+    tests/machine/tests
+
 # Compile bindery as it is installed: optimised and static
 build: build-tools
     cargo build --release
@@ -56,3 +60,7 @@ host-tools:
 # Find or install what only the tests need
 test-tools:
     tests/host-tools test
+
+# Find or install what only the virtual machine of the tests needs
+vm-tools:
+    tests/host-tools vm

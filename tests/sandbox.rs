@@ -31,6 +31,8 @@ mod limits;
 mod refusals;
 #[path = "sandbox/streams.rs"]
 mod streams;
+#[path = "sandbox/v2.rs"]
+mod v2;
 
 use std::path::Path;
 

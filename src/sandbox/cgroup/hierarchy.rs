@@ -29,6 +29,9 @@ pub(super) struct Hierarchy {
     own: PathBuf,
 }
 
+/// The group below a delegated one that bindery itself moves to.
+const LEAF: &str = "bindery-itself";
+
 /// What the host has.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::sandbox) struct Host {
@@ -53,7 +56,12 @@ impl Host {
             let version = if names.is_empty() { Version::V2 } else { Version::V1 };
             let Some((root, mount)) = mounts.lines().find_map(|line| mounted(line, version, names)) else { continue };
             // The group may lie outside of what is mounted (a container's): then the mount's top is all there is.
-            let own = Path::new(group).strip_prefix(&root).map_or_else(|_| mount.clone(), |below| mount.join(below));
+            let mut own =
+                Path::new(group).strip_prefix(&root).map_or_else(|_| mount.clone(), |below| mount.join(below));
+            // Moved there by an earlier sandbox of this process, see `leave`.
+            if version == Version::V2 && own.file_name().is_some_and(|name| name == LEAF) {
+                own.pop();
+            }
             let mut hierarchy = Hierarchy { version, controllers: Vec::new(), mount, own };
             hierarchy.controllers = match version {
                 Version::V1 => names.split(',').map(str::to_string).collect(),
@@ -123,23 +131,42 @@ pub(super) fn enable(controller: &str, top: &Path, dir: &Path) -> Result<(), Pat
         fs::create_dir(&group, 0o755)?;
         let control = group.join("cgroup.subtree_control");
         if !fs::read_to_string(&control)?.split_whitespace().any(|c| c == controller) {
-            leave_if_alone(&group)?;
+            leave(&group)?;
             fs::write(&control, format!("+{controller}"))?;
         }
     }
     Ok(())
 }
 
-/// Moves this process one level down where it is the only one in a delegated group: a group of v2 has processes or
-/// controllers for groups below, not both.
-fn leave_if_alone(group: &Path) -> Result<(), PathError> {
-    let inside = fs::read_to_string(&group.join("cgroup.procs")).unwrap_or_default();
-    if inside.trim() != std::process::id().to_string() {
+/// Moves this process and its children one level down: a group of v2 has processes or controllers for groups below, not
+/// both. Somebody else's processes are left where they are, and then it cannot be done.
+fn leave(group: &Path) -> Result<(), PathError> {
+    // The top of all groups, which has no type, may have both.
+    if !group.join("cgroup.type").exists() {
         return Ok(());
     }
-    let leaf = group.join("bindery");
-    fs::create_dir(&leaf, 0o755)?;
-    fs::write(&leaf.join("cgroup.procs"), inside.trim())
+    let inside = fs::read_to_string(&group.join("cgroup.procs")).unwrap_or_default();
+    let own = std::process::id().to_string();
+    let (ours, others): (Vec<_>, Vec<_>) = inside.lines().partition(|pid| *pid == own || is_child(pid, &own));
+    if let Some(other) = others.first() {
+        let why = format!("it also has processes that are not bindery's, such as {other}");
+        return Err(PathError::on("limit groups below", group)(std::io::Error::other(why)));
+    }
+    let leaf = group.join(LEAF);
+    for pid in ours {
+        fs::create_dir(&leaf, 0o755)?;
+        let moved = fs::write(&leaf.join("cgroup.procs"), pid);
+        // A child may have ended meanwhile.
+        if pid == own {
+            moved?;
+        }
+    }
+    Ok(())
+}
+
+fn is_child(pid: &str, parent: &str) -> bool {
+    let status = fs::read_to_string(&Path::new("/proc").join(pid).join("status")).unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|number| number.trim() == parent))
 }
 
 #[cfg(test)]
@@ -199,5 +226,23 @@ mod tests {
         enable("memory", dir.path(), &leaf).unwrap();
         assert_eq!(fs::read_to_string(&leaf.join("cgroup.subtree_control")).unwrap(), "+memory");
         assert_eq!(fs::read_to_string(&dir.path().join("cgroup.subtree_control")).unwrap(), "+memory");
+    }
+
+    #[test]
+    fn the_group_that_bindery_moved_to_is_not_its_own() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let host = Host::parse(mounts, "0::/run-1.scope/bindery-itself\n", false, |_| "pids".to_string());
+        assert_eq!(host.group(host.v2().unwrap(), "l"), Path::new("/sys/fs/cgroup/run-1.scope/bindery-l"));
+    }
+
+    #[test]
+    fn somebody_elses_processes_are_neither_moved_nor_overlooked() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(&dir.path().join("cgroup.subtree_control"), "").unwrap();
+        fs::write(&dir.path().join("cgroup.type"), "domain\n").unwrap();
+        fs::write(&dir.path().join("cgroup.procs"), format!("{}\n1\n", std::process::id())).unwrap();
+        let error = enable("memory", dir.path(), dir.path()).unwrap_err();
+        assert!(error.source.to_string().contains("not bindery's, such as 1"), "{}", error.source);
+        assert!(!dir.path().join(LEAF).exists());
     }
 }
