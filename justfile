@@ -17,6 +17,10 @@ demo: host-tools build
 test: host-tools test-tools
     cargo test
 
+# Measure whether limits hold and what --yield spares others: asked against used
+bench-quotas: host-tools build
+    BINDERY_STATE={{ quote(state) }} BINDERY={{ quote(target / "release/bindery") }} tests/bench-quotas
+
 # Compile bindery as it is installed: optimised and static
 build: build-tools
     cargo build --release

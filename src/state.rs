@@ -21,9 +21,11 @@ use crate::atom::Name;
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
 
+mod held;
 mod lease;
 mod lock;
 
+pub use held::{HeldLease, held_leases};
 pub use lease::{Lease, LeaseRecord, StaleLease, stale_leases};
 pub use lock::{Lock, LockError};
 

@@ -25,15 +25,18 @@ impl fmt::Display for Version {
 pub(super) struct Hierarchy {
     pub(super) version: Version,
     controllers: Vec<String>,
-    mount: PathBuf,
+    pub(super) mount: PathBuf,
     own: PathBuf,
 }
+
+/// The group below a delegated one that bindery itself moves to.
+const LEAF: &str = "bindery-itself";
 
 /// What the host has.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::sandbox) struct Host {
     pub(super) as_root: bool,
-    hierarchies: Vec<Hierarchy>,
+    pub(super) hierarchies: Vec<Hierarchy>,
 }
 
 impl Host {
@@ -45,7 +48,7 @@ impl Host {
         Ok(Self::parse(&mounts, &own, geteuid().is_root(), controllers))
     }
 
-    fn parse(mounts: &str, groups: &str, as_root: bool, v2_controllers: impl Fn(&Path) -> String) -> Self {
+    pub(super) fn parse(mounts: &str, groups: &str, as_root: bool, v2_controllers: impl Fn(&Path) -> String) -> Self {
         let mut hierarchies = Vec::new();
         for line in groups.lines() {
             let mut fields = line.splitn(3, ':');
@@ -53,7 +56,12 @@ impl Host {
             let version = if names.is_empty() { Version::V2 } else { Version::V1 };
             let Some((root, mount)) = mounts.lines().find_map(|line| mounted(line, version, names)) else { continue };
             // The group may lie outside of what is mounted (a container's): then the mount's top is all there is.
-            let own = Path::new(group).strip_prefix(&root).map_or_else(|_| mount.clone(), |below| mount.join(below));
+            let mut own =
+                Path::new(group).strip_prefix(&root).map_or_else(|_| mount.clone(), |below| mount.join(below));
+            // Moved there by an earlier sandbox of this process, see `leave_if_alone`.
+            if version == Version::V2 && own.file_name().is_some_and(|name| name == LEAF) {
+                own.pop();
+            }
             let mut hierarchy = Hierarchy { version, controllers: Vec::new(), mount, own };
             hierarchy.controllers = match version {
                 Version::V1 => names.split(',').map(str::to_string).collect(),
@@ -70,7 +78,7 @@ impl Host {
 
     /// Returns the hierarchy that has a controller: a controller is in one only.
     pub(super) fn with(&self, controller: &str) -> Option<&Hierarchy> {
-        self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.iter().any(|c| c == controller))
+        self.hierarchies.iter().find(|hierarchy| hierarchy.has(controller))
     }
 
     /// Returns the folder of the group that a sandbox gets.
@@ -83,6 +91,21 @@ impl Host {
 }
 
 impl Hierarchy {
+    /// Returns whether it has a controller.
+    pub(super) fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|known| known == controller)
+    }
+
+    /// Returns bindery's own group and all above it.
+    pub(super) fn own_and_above(&self) -> impl Iterator<Item = &Path> {
+        self.own.ancestors().take_while(|dir| dir.starts_with(&self.mount))
+    }
+
+    /// Returns whether a group of that path is not below bindery's own, whose limits then do not hold for it.
+    pub(super) fn is_outside(&self, group: &Path) -> bool {
+        self.own != self.mount && !group.starts_with(&self.own)
+    }
+
     /// Returns the group from which on we may enable controllers.
     pub(super) fn top(&self, as_root: bool) -> PathBuf {
         if as_root { self.mount.clone() } else { self.own.clone() }
@@ -128,7 +151,7 @@ fn leave_if_alone(group: &Path) -> Result<(), PathError> {
     if inside.trim() != std::process::id().to_string() {
         return Ok(());
     }
-    let leaf = group.join("bindery");
+    let leaf = group.join(LEAF);
     fs::create_dir(&leaf, 0o755)?;
     fs::write(&leaf.join("cgroup.procs"), inside.trim())
 }
@@ -177,6 +200,17 @@ mod tests {
         assert_eq!(host.group(host.v2().unwrap(), "l"), Path::new("/sys/fs/cgroup/x/bindery-l"));
         let host = Host::parse(mounts, "0::/elsewhere\n", false, |_| "pids".to_string());
         assert_eq!(host.group(host.v2().unwrap(), "l"), Path::new("/sys/fs/cgroup/bindery-l"));
+    }
+
+    #[test]
+    fn the_group_that_bindery_moved_to_is_not_its_own() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let host = Host::parse(mounts, "0::/run-1.scope/bindery-itself\n", false, |_| "pids".to_string());
+        let v2 = host.v2().unwrap();
+        assert_eq!(host.group(v2, "l"), Path::new("/sys/fs/cgroup/run-1.scope/bindery-l"));
+        let own = ["/sys/fs/cgroup/run-1.scope", "/sys/fs/cgroup"].map(Path::new);
+        assert_eq!(v2.own_and_above().collect::<Vec<_>>(), own);
+        assert!(v2.is_outside(Path::new("/sys/fs/cgroup/bindery/l")) && !v2.is_outside(&own[0].join("bindery-l")));
     }
 
     #[test]
