@@ -21,6 +21,10 @@ test: host-tools test-tools
 test-vm: vm-tools
     tests/machine/tests
 
+# Measure whether limits hold and what --yield spares others: asked against used
+bench-quotas: host-tools build
+    BINDERY_STATE={{ quote(state) }} BINDERY={{ quote(target / "release/bindery") }} tests/bench-quotas
+
 # Compile bindery as it is installed: optimised and static
 build: build-tools
     cargo build --release

@@ -3,6 +3,7 @@
 //! A package that fails costs only itself and what needs it: the others are built, what is finished is kept, and the
 //! last good package of a failed one stays published.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
@@ -29,7 +30,7 @@ mod room;
 pub use error::{Blame, BuildError};
 use one::Shop;
 pub use prepare::{Prepared, image, prepare};
-pub use record::{Outcome, Record, Status, runs};
+pub use record::{Outcome, Record, Status, note, runs};
 
 /// What a run has to work with.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +43,8 @@ pub struct Host<'a> {
     pub ids: &'a IdRange,
     /// Set by a signal: everything is stopped and cleaned up.
     pub cancel: &'a AtomicBool,
-    /// How many jobs one build may run at a time.
-    pub jobs: u32,
+    /// How many jobs one build may run at a time, however many processors there are.
+    pub jobs: Option<u32>,
     /// `SOURCE_DATE_EPOCH` from the environment, which wins over the profile's.
     pub source_date: Option<u64>,
     /// Through which proxy source archives are fetched.
@@ -119,7 +120,8 @@ fn run(
     record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build }, on);
     fetch::fetch(host, profile, &prepared, &mut |event| record.tell(event, on))?;
     let source_date = host.source_date(profile);
-    let shop = Shop { host, profile, prepared: &prepared, pool: &pool, held, key, source_date };
+    let limits = RefCell::new(room::limits(profile));
+    let shop = Shop { host, profile, prepared: &prepared, pool: &pool, held, key, source_date, limits };
     let ready = packages(&shop, record, on)?;
     let Some(published) = publish::publish(&shop, &ready)? else { return Ok(()) };
     record.status.generation = Some(published.generation.number);

@@ -19,6 +19,8 @@ mod entry;
 mod events;
 mod image;
 mod key;
+mod limit;
+mod limits;
 mod log;
 mod profile;
 mod reap;
@@ -84,6 +86,8 @@ enum Command {
     Log(log::Args),
     /// Say what this host can do, and how to mend what it cannot
     Doctor,
+    /// Change the limits of what runs, or list it
+    Limit(limit::Args),
     /// Remove what killed processes left behind
     Reap,
 }
@@ -142,6 +146,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Serve(args) => serve::serve(&cx, &args),
         Command::Log(args) => log::log(&cx, &args),
         Command::Doctor => doctor::doctor(&cx),
+        Command::Limit(args) => limit::limit(&cx, &args),
         Command::Reap => reap::reap(&cx),
     }
 }

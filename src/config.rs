@@ -9,7 +9,8 @@
 //! key = "default"
 //! source-date-epoch = 1700000000   # seconds since 1970
 //! mirrors = ["https://mirror.example/gentoo"]
-//! jobs = 4                         # packages at one time
+//! jobs = 4                         # how many jobs one package is built with at most, however many processors there are
+//! yield = true                     # builds make way for others (docs/limits.md)
 //! [trees.gentoo]
 //! path = "../gentoo"               # from the folder of this file
 //! [sets]
@@ -88,8 +89,10 @@ pub struct Defaults {
     pub source_date_epoch: Option<At<u64>>,
     /// Mirrors of source archives; folders are absolute.
     pub mirrors: Option<At<Vec<Mirror>>>,
-    /// How many packages are built at one time.
+    /// How many jobs one package is built with at most.
     pub jobs: Option<u32>,
+    /// Whether builds make way for others.
+    pub gives_way: Option<bool>,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -119,6 +122,8 @@ struct DefaultsTable {
     source_date_epoch: Option<Spanned<u64>>,
     mirrors: Option<Spanned<Vec<Spanned<Mirror>>>>,
     jobs: Option<std::num::NonZeroU32>,
+    #[serde(rename = "yield")]
+    gives_way: Option<bool>,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -184,6 +189,7 @@ impl Config {
             self.defaults.mirrors = Some(absolute(At::new(plain(mirrors), source))?);
         }
         self.defaults.jobs = self.defaults.jobs.or(defaults.jobs.map(std::num::NonZeroU32::get));
+        self.defaults.gives_way = self.defaults.gives_way.or(defaults.gives_way);
         for (name, tree) in file.trees {
             let at = At::new(tree.path, source);
             let path = tidy(&folder.join(&at.value));

@@ -27,8 +27,9 @@ use oci_spec::runtime::Spec;
 use crate::fs::{self, PathError};
 use crate::process;
 use crate::state::{Lease, StateError, start_time};
-use cgroup::Cgroups;
+use cgroup::{Cgroups, Making};
 use disk::Disk;
+use keeper::Keeper;
 use plan::{Kind, Plan};
 use report::Start;
 use stdio::Streams;
@@ -38,18 +39,23 @@ use watchdog::Watchdog;
 
 mod achieved;
 mod cgroup;
+mod change;
 mod channel;
+mod courtesy;
 mod disk;
 mod enter;
 mod filesystem;
 mod held;
 pub mod idmap;
 mod init;
+mod keeper;
 mod layers;
 mod mount;
 mod payload;
 mod plan;
+mod pressure;
 pub mod range;
+mod reached;
 mod reap;
 mod report;
 mod seccomp;
@@ -62,7 +68,8 @@ mod watchdog;
 mod without;
 
 pub use achieved::Achieved;
-pub use cgroup::CgroupError;
+pub use cgroup::{CgroupError, Killed, processors};
+pub use change::{Change, ChangeError, change};
 pub(crate) use filesystem::unmount;
 pub use idmap::{IdRange, IdRangeError};
 pub use layers::LayerError;
@@ -106,10 +113,20 @@ pub struct Exit {
     pub stopped: Option<Stopped>,
     /// How many of its processes the kernel killed for want of memory, where memory is limited.
     pub oom_kills: u64,
+    /// Who they were, as far as the host lets us know.
+    pub oom_killed: Vec<Killed>,
+    /// The limit of memory at the end, in bytes.
+    pub memory_limit: Option<u64>,
     /// How often it could not start a process because of their limit, where a control group gives it.
     pub refused_processes: u64,
+    /// The limit of processes at the end.
+    pub pids_limit: Option<u64>,
     /// The most bytes of memory it used, where memory is limited.
     pub peak_memory: Option<u64>,
+    /// For how many milliseconds it stood still to make way for others, where it was to.
+    pub yielded: Option<u64>,
+    /// Limits that were changed while it ran.
+    pub changed: Change,
     /// What isolation and limits it really had.
     pub achieved: Achieved,
 }
@@ -153,35 +170,59 @@ pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
     let mut disk = Disk::prepare(plan.limits.disk, ids, base, &folder, &upper)?;
     let (streams, theirs) = Streams::open(stdio).doing("open the standard streams")?;
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut cgroups = Cgroups::create(&plan.limits, lease, &cgroup::Host::read()?, achieved::version(&kernel))?;
+    let host = cgroup::Host::read()?;
+    let mut making = Making { lease, host: &host, kernel: achieved::version(&kernel) };
+    let mut cgroups = Cgroups::create(&plan.limits, &mut making)?;
     plan.pid_max = cgroups.pid_max;
-    let achieved = Achieved::new(spec, &plan, ids, &cgroups, &disk, kernel);
+    let mut achieved = Achieved::new(spec, &plan, ids, &cgroups, &disk, kernel);
     // Declared after the groups, so that it is empty before they are removed, however this function ends.
     let mut sandbox = Sandbox::new(&plan.without)?;
     let pid = sandbox.pid();
-    lease.owns_process(pid, start_time(pid).unwrap_or_default())?;
+    making.lease.owns_process(pid, start_time(pid).unwrap_or_default())?;
     cgroups.add(pid)?;
     disk.watch(pid)?;
     let watchdog = Watchdog::new(plan.limits.clone(), Instant::now());
     let parent = i32::try_from(std::process::id()).expect("Linux process ids are below 2^22");
     let start = Start { parent, as_root: ids.is_roots(), base: base.to_path_buf(), folder, plan };
     sandbox.start(&start, theirs)?;
-    let end =
-        sandbox.supervise(Watch { streams, watchdog, disk: &mut disk, cancel, ids, overlay: &start.plan.overlay })?;
+    let keeper = Keeper::new(&mut cgroups, making, pid, Instant::now());
+    let overlay = &start.plan.overlay;
+    let mut watch = Watch { streams, watchdog, keeper, disk: &mut disk, cancel, ids, overlay };
+    let end = sandbox.supervise(&mut watch)?;
     drop(sandbox);
-    let (oom_kills, peak_memory) = (cgroups.oom_kills(), cgroups.peak_memory());
+    let (changed, frozen) = (watch.keeper.changed.clone(), watch.keeper.frozen);
+    drop(watch);
+    // The last may have been killed since the last look.
+    cgroups.suspect();
+    let (oom_kills, oom_killed, peak_memory) = (cgroups.oom_kills(), cgroups.oom_killed(), cgroups.peak_memory());
     let refused_processes = cgroups.refused_processes();
+    let limits = std::mem::take(&mut cgroups.limits);
+    achieved.limits_now(&cgroups);
     cgroups.remove();
     let failed = !end.status.is_some_and(Status::success);
-    let stopped = end.stopped.or((oom_kills > 0 && failed).then_some(Stopped::Memory));
+    let by_memory = (oom_kills > 0 && failed).then_some(Stopped::Memory);
+    let by_processes = (refused_processes > 0 && failed).then_some(Stopped::Processes);
     // It may have failed for want of room before that was seen.
-    let stopped = stopped.or_else(|| disk.exhausted().filter(|_| failed));
+    let by_disk = disk.exhausted().filter(|_| failed);
+    let stopped = end.stopped.or(by_memory).or(by_disk).or(by_processes);
     let status = match end.status {
         Some(status) => status,
         None if stopped.is_some() => Status::Signal(KILLED),
         None => return Err(SandboxError::Lost(end.lost)),
     };
-    Ok(Exit { status, stopped, oom_kills, refused_processes, peak_memory, achieved })
+    Ok(Exit {
+        status,
+        stopped,
+        oom_kills,
+        oom_killed,
+        memory_limit: limits.memory,
+        refused_processes,
+        pids_limit: limits.pids,
+        peak_memory,
+        yielded: limits.gives_way.then(|| u64::try_from(frozen.as_millis()).unwrap_or(u64::MAX)),
+        changed,
+        achieved,
+    })
 }
 
 /// Makes the folders that the range writes to, and returns the lease's, relative to the base folder.

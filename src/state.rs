@@ -21,10 +21,12 @@ use crate::atom::Name;
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
 
+mod held;
 mod lease;
 mod lock;
 mod tidy;
 
+pub use held::{HeldLease, held_leases};
 pub use lease::{Lease, LeaseRecord, StaleLease, holder_is_dead, stale_leases, start_time};
 pub use lock::{Lock, LockError};
 pub use tidy::{Tidied, tidy, tidy_below};

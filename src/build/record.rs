@@ -150,6 +150,14 @@ impl Record {
     }
 }
 
+/// Adds an event to the record of a run that another process is at work on.
+pub fn note(state: &State, run: &str, event: &Event) -> Result<(), PathError> {
+    let path = state.runs().join(run).join("events.jsonl");
+    let line = serde_json::to_string(event).expect("an event is plain data") + "\n";
+    // In one write, which appends it as a whole.
+    fs::append(&path, 0o644)?.write_all(line.as_bytes()).map_err(PathError::on("write", &path))
+}
+
 /// Returns the recorded runs, oldest first; a folder without a readable status is left out.
 pub fn runs(state: &State) -> Result<Vec<Status>, PathError> {
     let mut runs: Vec<Status> = Vec::new();

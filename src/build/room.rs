@@ -166,18 +166,22 @@ pub(super) fn limits(profile: &Profile) -> Limits {
     let limits = &profile.limits;
     Limits {
         cpus: limits.cpus,
+        cpuset: limits.cpuset.clone(),
         memory: limits.memory,
+        swap: limits.swap,
         pids: limits.pids,
+        io_weight: limits.io_weight,
         disk: limits.disk,
         time: limits.time,
         silence: limits.silence,
+        gives_way: limits.gives_way,
     }
 }
 
 /// Returns how a command ended, as a sentence fragment.
 pub(super) fn describe(exit: &Exit) -> String {
-    match (&exit.stopped, exit.status) {
-        (Some(stopped), _) => stopped.to_string(),
+    match (exit.reached(), exit.status) {
+        (Some(reached), _) => reached,
         (None, Status::Code(code)) => format!("it ended with status {code}"),
         (None, Status::Signal(signal)) => format!("signal {signal} ended it"),
     }

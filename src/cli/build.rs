@@ -6,6 +6,7 @@ use crate::atom::{Atom, Name};
 use crate::build::{self, BuildError, Host, Prepared};
 use crate::cli::context::Context;
 use crate::cli::events::shower;
+use crate::cli::limits::LimitArgs;
 use crate::cli::report::{self, Failure, Kind, Outcome, say, table};
 use crate::fs;
 use crate::plan::Action;
@@ -23,6 +24,8 @@ pub(super) struct Args {
     /// What to build: packages, or sets of the configuration; `@world` where none is named
     #[arg(value_name = "ATOM")]
     atoms: Vec<Atom>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Say what would be built and why, and build nothing
     #[arg(long)]
     pretend: bool,
@@ -40,7 +43,8 @@ SOURCE_DATE_EPOCH, where it is set, wins over the profile's source-date-epoch.";
 
 /// Builds, or says what would be built.
 pub(super) fn build(cx: &Context, args: Args) -> Outcome {
-    let profile = Profile::load(&cx.config, &args.profile)?;
+    let mut profile = Profile::load(&cx.config, &args.profile)?;
+    args.limits.over(&mut profile.limits)?;
     let asked = if args.atoms.is_empty() { vec!["@world".parse().expect("it is an atom")] } else { args.atoms };
     let atoms = profile.expand(&asked).map_err(|e| {
         let hints = e.hints();
@@ -69,13 +73,12 @@ fn of(status: &build::Status) -> String {
 }
 
 fn host<'a>(cx: &'a Context, ids: &'a IdRange) -> Result<Host<'a>, Failure> {
-    let jobs = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
     Ok(Host {
         state: &cx.state,
         config: &cx.config,
         ids,
         cancel: &cx.cancel,
-        jobs,
+        jobs: cx.config.defaults.jobs,
         source_date: source_date()?,
         proxy: None,
     })

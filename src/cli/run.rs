@@ -9,7 +9,9 @@ use crate::atom::RootPath;
 use crate::cli::Source;
 use crate::cli::context::Context;
 use crate::cli::events::shower;
+use crate::cli::limits::LimitArgs;
 use crate::cli::report::{Failure, Kind, Outcome, say};
+use crate::config::Defaults;
 use crate::image;
 use crate::profile::{self, Profile};
 use crate::root::{self, Bind, Limits, Network, Root, Tmpfs};
@@ -75,15 +77,8 @@ struct RoomArgs {
     /// A folder in memory, of at most 1 GiB or SIZE
     #[arg(long, value_name = "DST[:SIZE]")]
     tmpfs: Vec<Memory>,
-    /// Processors, as 1.5
-    #[arg(long, value_name = "N")]
-    cpus: Option<f64>,
-    /// Memory, as 512MiB or 4GiB
-    #[arg(long, value_name = "SIZE", value_parser = profile::parse_size)]
-    memory: Option<u64>,
-    /// Processes and threads
-    #[arg(long, value_name = "N")]
-    pids: Option<u64>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// What may be written in the root, as 10GiB
     #[arg(long, value_name = "SIZE", value_parser = profile::parse_size)]
     disk: Option<u64>,
@@ -170,7 +165,7 @@ fn enter(cx: &Context, args: RoomArgs, command: Vec<String>, terminal: bool) -> 
     }
     let command =
         root::Command { env: environment(&args, &ground, terminal), args: command, cwd: args.chdir.clone(), terminal };
-    let limits = limits(&args, profile.as_ref());
+    let limits = limits(&args, profile.as_ref(), &cx.config.defaults)?;
     let tmpfs = args.tmpfs.iter().map(|Memory(to, size)| Tmpfs { to: to.clone(), size: *size, mode: 0o1777 });
     let tmpfs: Vec<_> = tmpfs.collect();
     let network = if args.network { Network::Host } else { Network::None };
@@ -233,8 +228,8 @@ fn start(
 }
 
 fn finish(exit: &Exit) -> Outcome {
-    if let Some(stopped) = &exit.stopped {
-        say(&format!("bindery: {stopped}"));
+    if let Some(reached) = exit.reached() {
+        say(&format!("bindery: {reached}"));
     }
     match exit.status {
         _ if exit.stopped == Some(Stopped::Cancelled) => Err(Failure::silent(Kind::Interrupted)),
@@ -273,17 +268,22 @@ fn environment(args: &RoomArgs, ground: &Ground, terminal: bool) -> Vec<(String,
 }
 
 /// What is typed wins over what the profile says. A person at work is not hurried: time only if asked for.
-fn limits(args: &RoomArgs, profile: Option<&Profile>) -> Limits {
-    let limits = profile.map(|p| p.limits.clone());
-    let of = |pick: fn(&profile::Limits) -> Option<u64>| limits.as_ref().and_then(pick);
-    Limits {
-        cpus: args.cpus.or(limits.as_ref().and_then(|l| l.cpus)),
-        memory: args.memory.or(of(|l| l.memory)),
-        pids: args.pids.or(of(|l| l.pids)),
-        disk: args.disk.or(of(|l| l.disk)),
+fn limits(args: &RoomArgs, profile: Option<&Profile>, defaults: &Defaults) -> Result<Limits, Failure> {
+    let usual = || profile::Limits { gives_way: defaults.gives_way.unwrap_or(false), ..profile::Limits::default() };
+    let mut limits = profile.map_or_else(usual, |profile| profile.limits.clone());
+    args.limits.over(&mut limits)?;
+    Ok(Limits {
+        cpus: limits.cpus,
+        cpuset: limits.cpuset,
+        memory: limits.memory,
+        swap: limits.swap,
+        pids: limits.pids,
+        io_weight: limits.io_weight,
+        disk: args.disk.or(limits.disk),
         time: args.timeout,
         silence: None,
-    }
+        gives_way: limits.gives_way,
+    })
 }
 
 impl From<SandboxError> for Failure {

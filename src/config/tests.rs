@@ -65,7 +65,7 @@ fn no_file_at_all_is_fine() {
 #[test]
 fn a_misspelt_key_is_named() {
     insta::assert_snapshot!(complaint("version = 1\n[defaults]\nimgae = \"x\"\n"), @r#"
-    error: unknown field `imgae`, expected one of `image`, `trees`, `portage-profile`, `key`, `source-date-epoch`, `mirrors`, `jobs`
+    error: unknown field `imgae`, expected one of `image`, `trees`, `portage-profile`, `key`, `source-date-epoch`, `mirrors`, `jobs`, `yield`
       |
     3 | imgae = "x"
       | ^^^^^

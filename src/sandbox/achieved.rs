@@ -27,6 +27,9 @@ pub struct Achieved {
     pub network: String,
     /// Each limit that was asked for, with what gives it.
     pub limits: BTreeMap<String, String>,
+    /// The processors that it could run on, where they were fewer than bindery's own.
+    #[serde(default)]
+    pub cpus: Option<String>,
     /// What a sandbox can have and this one had not, with the reason.
     pub not_given: Vec<String>,
 }
@@ -41,8 +44,7 @@ impl Achieved {
             let all = caps::all();
             all.iter().find(|c| c.index() == *number).map_or_else(|| number.to_string(), ToString::to_string)
         };
-        let mut limits: BTreeMap<_, _> =
-            cgroups.given.iter().map(|(limit, how)| ((*limit).to_string(), how.clone())).collect();
+        let mut limits = given(cgroups);
         let watched = [
             ("time", plan.limits.time.map(|limit| format!("{} s", limit.as_secs()))),
             ("silence", plan.limits.silence.map(|limit| format!("{} s", limit.as_secs()))),
@@ -59,9 +61,6 @@ impl Achieved {
                     .push("abstract Unix sockets of the host in reach: Landlock of Linux 6.12 would help".to_string());
             }
         }
-        if !cgroups.any() {
-            not_given.push("control group: none may be made here, and no limit needs one".to_string());
-        }
         Self {
             kernel,
             ids: ids.clone(),
@@ -70,9 +69,20 @@ impl Achieved {
             seccomp_instructions: plan.process.seccomp.len(),
             network: if plan.host_network { "host" } else { "none" }.to_string(),
             limits,
+            cpus: cgroups.cpus.as_ref().map(ToString::to_string),
             not_given,
         }
     }
+
+    /// Takes the limits as they are now, some of which may have been changed.
+    pub(super) fn limits_now(&mut self, cgroups: &Cgroups) {
+        self.limits.extend(given(cgroups));
+        self.cpus = cgroups.cpus.as_ref().map(ToString::to_string);
+    }
+}
+
+fn given(cgroups: &Cgroups) -> BTreeMap<String, String> {
+    cgroups.given.iter().map(|(limit, how)| ((*limit).to_string(), how.clone())).collect()
 }
 
 /// Returns major and minor number of a kernel's release, such as `6.1.0-44-amd64`.

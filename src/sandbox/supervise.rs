@@ -12,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::process;
 use crate::sandbox::channel::Channel;
 use crate::sandbox::disk::Disk;
+use crate::sandbox::keeper::Keeper;
 use crate::sandbox::plan::Overlay;
 use crate::sandbox::report::{Failure, Mapped, Report, Start, Status};
 use crate::sandbox::stdio::Streams;
@@ -45,6 +46,7 @@ pub(super) struct End {
 pub(super) struct Watch<'a, 's> {
     pub(super) streams: Streams<'s>,
     pub(super) watchdog: Watchdog,
+    pub(super) keeper: Keeper<'a>,
     pub(super) disk: &'a mut Disk,
     pub(super) cancel: &'a AtomicBool,
     pub(super) ids: &'a IdRange,
@@ -73,17 +75,18 @@ impl Sandbox {
     }
 
     /// Looks after the sandbox until all its processes are gone.
-    pub(super) fn supervise(&mut self, mut watch: Watch<'_, '_>) -> Result<End, SandboxError> {
+    pub(super) fn supervise(&mut self, watch: &mut Watch<'_, '_>) -> Result<End, SandboxError> {
         let mut end = End { status: None, stopped: None, lost: None };
         let mut open = true;
         while open || !watch.streams.drained() {
-            let ready = self.wait(&watch, open)?;
+            let ready = self.wait(watch, open)?;
             let now = Instant::now();
+            watch.watchdog.skip(watch.keeper.look(now));
             if watch.streams.pump(&ready.streams) {
                 watch.watchdog.hear(now);
             }
             if ready.channel {
-                open = self.hear(&mut watch, &mut end)?;
+                open = self.hear(watch, &mut end)?;
             }
             let cancelled = watch.cancel.load(Ordering::Relaxed).then_some(Stopped::Cancelled);
             let disk = watch.disk.check(now, ready.disk);

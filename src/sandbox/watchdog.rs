@@ -19,6 +19,8 @@ pub enum Stopped {
     Full,
     /// It used more memory than it may: the kernel killed some of it.
     Memory,
+    /// It needed more processes than it may have, and failed.
+    Processes,
     /// The caller called it off.
     Cancelled,
 }
@@ -31,6 +33,7 @@ impl fmt::Display for Stopped {
             Self::Disk => "it wrote more than its limit of disk, or more files than go with that, and was stopped",
             Self::Full => "the disk is nearly full, and it was stopped",
             Self::Memory => "it needed more memory than its limit, and the kernel ended it",
+            Self::Processes => "it could not start a process: their limit was reached",
             Self::Cancelled => "it was stopped",
         })
     }
@@ -51,6 +54,12 @@ impl Watchdog {
     /// Notes that the payload printed something.
     pub(super) fn hear(&mut self, now: Instant) {
         self.heard = now;
+    }
+
+    /// Leaves out time in which the payload was kept from running.
+    pub(super) fn skip(&mut self, time: Duration) {
+        self.started += time;
+        self.heard += time;
     }
 
     /// Returns whether a limit on time is exceeded.
@@ -95,6 +104,18 @@ mod tests {
         dog.hear(start + 8 * SECOND);
         assert_eq!(dog.check_time(start + 9 * SECOND), None);
         assert_eq!(dog.check_time(start + 10 * SECOND), Some(Stopped::Time));
+    }
+
+    #[test]
+    fn time_in_which_it_is_frozen_does_not_count() {
+        let start = Instant::now();
+        let mut dog = watchdog(start);
+        dog.skip(7 * SECOND);
+        assert_eq!(dog.check_time(start + 9 * SECOND), None);
+        assert_eq!(dog.check_time(start + 10 * SECOND), Some(Stopped::Silence));
+        dog.hear(start + 16 * SECOND);
+        assert_eq!(dog.check_time(start + 16 * SECOND), None);
+        assert_eq!(dog.check_time(start + 17 * SECOND), Some(Stopped::Time));
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl fmt::Display for Version {
 pub(super) struct Hierarchy {
     pub(super) version: Version,
     controllers: Vec<String>,
-    mount: PathBuf,
+    pub(super) mount: PathBuf,
     own: PathBuf,
 }
 
@@ -36,7 +36,7 @@ const LEAF: &str = "bindery-itself";
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::sandbox) struct Host {
     pub(super) as_root: bool,
-    hierarchies: Vec<Hierarchy>,
+    pub(super) hierarchies: Vec<Hierarchy>,
 }
 
 impl Host {
@@ -48,7 +48,7 @@ impl Host {
         Ok(Self::parse(&mounts, &own, geteuid().is_root(), controllers))
     }
 
-    fn parse(mounts: &str, groups: &str, as_root: bool, v2_controllers: impl Fn(&Path) -> String) -> Self {
+    pub(super) fn parse(mounts: &str, groups: &str, as_root: bool, v2_controllers: impl Fn(&Path) -> String) -> Self {
         let mut hierarchies = Vec::new();
         for line in groups.lines() {
             let mut fields = line.splitn(3, ':');
@@ -78,7 +78,7 @@ impl Host {
 
     /// Returns the hierarchy that has a controller: a controller is in one only.
     pub(super) fn with(&self, controller: &str) -> Option<&Hierarchy> {
-        self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.iter().any(|c| c == controller))
+        self.hierarchies.iter().find(|hierarchy| hierarchy.has(controller))
     }
 
     /// Returns the folders that sandboxes' groups are in, each with what comes before the lease's id in their names.
@@ -100,6 +100,21 @@ impl Host {
 }
 
 impl Hierarchy {
+    /// Returns whether it has a controller.
+    pub(super) fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|known| known == controller)
+    }
+
+    /// Returns bindery's own group and all above it.
+    pub(super) fn own_and_above(&self) -> impl Iterator<Item = &Path> {
+        self.own.ancestors().take_while(|dir| dir.starts_with(&self.mount))
+    }
+
+    /// Returns whether a group of that path is not below bindery's own, whose limits then do not hold for it.
+    pub(super) fn is_outside(&self, group: &Path) -> bool {
+        self.own != self.mount && !group.starts_with(&self.own)
+    }
+
     /// Returns the group from which on we may enable controllers.
     pub(super) fn top(&self, as_root: bool) -> PathBuf {
         if as_root { self.mount.clone() } else { self.own.clone() }
@@ -216,6 +231,17 @@ mod tests {
     }
 
     #[test]
+    fn the_group_that_bindery_moved_to_is_not_its_own() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let host = Host::parse(mounts, "0::/run-1.scope/bindery-itself\n", false, |_| "pids".to_string());
+        let v2 = host.v2().unwrap();
+        assert_eq!(host.group(v2, "l"), Path::new("/sys/fs/cgroup/run-1.scope/bindery-l"));
+        let own = ["/sys/fs/cgroup/run-1.scope", "/sys/fs/cgroup"].map(Path::new);
+        assert_eq!(v2.own_and_above().collect::<Vec<_>>(), own);
+        assert!(v2.is_outside(Path::new("/sys/fs/cgroup/bindery/l")) && !v2.is_outside(&own[0].join("bindery-l")));
+    }
+
+    #[test]
     fn controllers_are_enabled_from_the_top_down() {
         let dir = tempfile::tempdir().unwrap();
         let leaf = dir.path().join("bindery");
@@ -226,13 +252,6 @@ mod tests {
         enable("memory", dir.path(), &leaf).unwrap();
         assert_eq!(fs::read_to_string(&leaf.join("cgroup.subtree_control")).unwrap(), "+memory");
         assert_eq!(fs::read_to_string(&dir.path().join("cgroup.subtree_control")).unwrap(), "+memory");
-    }
-
-    #[test]
-    fn the_group_that_bindery_moved_to_is_not_its_own() {
-        let mounts = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-        let host = Host::parse(mounts, "0::/run-1.scope/bindery-itself\n", false, |_| "pids".to_string());
-        assert_eq!(host.group(host.v2().unwrap(), "l"), Path::new("/sys/fs/cgroup/run-1.scope/bindery-l"));
     }
 
     #[test]

@@ -13,6 +13,8 @@ const KNOWN: &[&str] = &[
     "linux.namespaces.type",
     "linux.personality.domain",
     "linux.readonlyPaths",
+    "linux.resources.blockIO.weight",
+    "linux.resources.cpu.cpus",
     "linux.resources.cpu.period",
     "linux.resources.cpu.quota",
     "linux.resources.memory.limit",

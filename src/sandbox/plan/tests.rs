@@ -64,12 +64,15 @@ fn a_spec_becomes_a_plan() {
 #[test]
 fn limits_are_read_from_resources_and_annotations() {
     let mut spec = minimal();
-    spec["linux"]["resources"] = json!({"memory": {"limit": 1000, "swap": 1000}, "pids": {"limit": 10},
-        "cpu": {"quota": 150_000, "period": 100_000}});
-    spec["annotations"] = json!({"bindery.time": "60", "bindery.silence": "5", "bindery.disk": "99"});
+    spec["linux"]["resources"] = json!({"memory": {"limit": 1000, "swap": 1024}, "pids": {"limit": 10},
+        "cpu": {"quota": 150_000, "period": 100_000, "cpus": "0-1,3"}, "blockIO": {"weight": 10}});
+    spec["annotations"] = json!({"bindery.time": "60", "bindery.silence": "5", "bindery.disk": "99",
+        "bindery.yield": "true"});
     let (time, silence) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(5)));
     let (cpu, memory, pids, disk) = (Some((150_000, 100_000)), Some(1000), Some(10), Some(99));
-    assert_eq!(read(spec).unwrap().limits, Limits { cpu, memory, pids, disk, time, silence });
+    let (cpuset, swap, io_weight) = (Some("0-1,3".parse().unwrap()), Some(24), Some(10));
+    let wanted = Limits { cpu, cpuset, memory, swap, pids, io_weight, disk, time, silence, gives_way: true };
+    assert_eq!(read(spec).unwrap().limits, wanted);
 }
 
 #[test]
@@ -129,7 +132,14 @@ fn values_that_cannot_be_had_are_refused_with_their_field() {
         ("/linux/namespaces/7", json!({"type": "time"}), "linux.namespaces", "time"),
         ("/linux/maskedPaths", json!(["proc"]), "linux.maskedPaths", "absolute"),
         ("/linux/resources", json!({"memory": {"limit": -1}}), "linux.resources.memory.limit", "-1"),
-        ("/linux/resources", json!({"memory": {"limit": 5, "swap": 6}}), "linux.resources.memory.swap", "6"),
+        ("/linux/resources", json!({"memory": {"limit": 5, "swap": 4}}), "linux.resources.memory.swap", "4, less"),
+        ("/linux/resources", json!({"memory": {"limit": 5, "swap": -1}}), "linux.resources.memory.swap", "-1, less"),
+        ("/linux/resources", json!({"memory": {"swap": 6}}), "linux.resources.memory.swap", "without a limit"),
+        ("/linux/resources", json!({"cpu": {"cpus": "0-"}}), "linux.resources.cpu.cpus", "`0-` is not"),
+        ("/linux/resources", json!({"cpu": {"quota": 9, "period": 1000}}), "linux.resources.cpu.quota", "9, below"),
+        ("/linux/resources", json!({"cpu": {"quota": 9000, "period": 9}}), "linux.resources.cpu.period", "9"),
+        ("/linux/resources", json!({"blockIO": {"weight": 9}}), "linux.resources.blockIO.weight", "9"),
+        ("/annotations", json!({"bindery.yield": "perhaps"}), "annotations.bindery.yield", "perhaps"),
         ("/linux/resources", json!({"cpu": {"quota": 5}}), "linux.resources.cpu.period", "None"),
         ("/linux/resources", json!({"pids": {"limit": 0}}), "linux.resources.pids.limit", "0"),
         ("/annotations", json!({"bindery.time": "soon"}), "annotations.bindery.time", "soon"),
