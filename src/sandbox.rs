@@ -53,6 +53,7 @@ mod stdio;
 mod step;
 mod supervise;
 mod sys;
+pub mod trial;
 mod usage;
 mod watchdog;
 

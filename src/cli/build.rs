@@ -138,7 +138,8 @@ impl From<BuildError> for Failure {
             build::Blame::Host => Kind::System,
             build::Blame::Signal => Kind::Interrupted,
         };
-        let hints = error.hints();
-        Self { hints, ..Self::new(kind, error) }
+        let (hints, sandbox) = (error.hints(), matches!(error, BuildError::Sandbox(_)));
+        let failure = Self { hints, ..Self::new(kind, error) };
+        if sandbox { failure.hint_at_doctor() } else { failure }
     }
 }
