@@ -10,7 +10,7 @@ use crate::cli::report::{self, Failure, Kind, Outcome, say, table};
 use crate::fs;
 use crate::plan::Action;
 use crate::profile::Profile;
-use crate::sandbox::IdRange;
+use crate::sandbox::{IdRange, range};
 use crate::state::Lease;
 
 /// Arguments of `bindery build`.
@@ -99,6 +99,7 @@ fn plan(cx: &Context, host: &Host<'_>, profile: &Profile, atoms: &[Atom]) -> Res
     let folder = cx.state.runs().join(format!("plan-{}", lease.id()));
     lease.owns_path(folder.clone())?;
     fs::create_dir_new(&folder, 0o700)?;
+    range::admit(host.ids, &folder)?;
     let prepared = build::prepare(host, profile, atoms, &folder.join("portage"), &mut shower(false));
     fs::remove_dir_all(&folder)?;
     lease.release()?;

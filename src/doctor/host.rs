@@ -61,7 +61,7 @@ impl Host {
         let mountinfo = text("/proc/self/mountinfo");
         let covered = covered(&mountinfo);
         // The root of a virtual machine may have been made from a container's and still have its mark.
-        let marks = filtered || !whole || !covered.is_empty() || stacked(&mountinfo);
+        let marks = filtered || !whole || stacked(&mountinfo);
         let container = if exists("/run/.containerenv") {
             Some(Container::Podman)
         } else if exists("/.dockerenv") && marks {

@@ -59,7 +59,8 @@ pub(in crate::doctor) fn host_name(host: &Host) -> Vec<String> {
 
 pub(super) fn proc(host: &Host) -> Vec<String> {
     let mut mend = vec![
-        "the kernel lets nobody mount a /proc that shows more than the one around, so nothing may be mounted below that"
+        "the kernel lets nobody mount a /proc that shows more than the one around, so nothing may be mounted below that \
+         (`findmnt -R /proc` lists what is)"
             .to_string(),
     ];
     if host.container.is_some() {
@@ -67,8 +68,8 @@ pub(super) fn proc(host: &Host) -> Vec<String> {
         mend.push("in Kubernetes: `hostUsers: false`, and `securityContext.procMount: Unmasked`".to_string());
     } else {
         mend.push(
-            "`findmnt -R /proc` lists them; a service of systemd must not have `ProtectKernelTunables=`, \
-             `ProtectKernelLogs=`, `ProtectProc=` or `ProcSubset=`"
+            "a service of systemd must not have `ProtectKernelTunables=`, `ProtectKernelLogs=`, `ProtectProc=` or \
+             `ProcSubset=`"
                 .to_string(),
         );
     }
