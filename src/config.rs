@@ -66,7 +66,7 @@ pub struct Config {
     pub sets: BTreeMap<Name, At<Vec<Atom>>>,
     /// Where archives of distribution packages are served, by the label in their Release files.
     pub archives: BTreeMap<String, Uri>,
-    /// Start and count of root's subordinate ids.
+    /// The first of root's subordinate user ids, and of its group ids.
     pub ids: Option<(u32, u32)>,
     /// Where `serve` listens.
     pub listen: Option<SocketAddr>,
@@ -208,7 +208,7 @@ impl Config {
                 let label = format!("expected a start above 0 and at least {ID_COUNT} ids, all below 2^32 - 1");
                 return Err(start.complain("these subordinate ids cannot be used", label).into());
             }
-            self.ids = Some((start.value, count));
+            self.ids = Some((start.value, start.value));
         }
         self.listen = self.listen.or(file.serve.map(|serve| serve.listen));
         Ok(())

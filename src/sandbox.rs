@@ -63,6 +63,7 @@ mod stdio;
 mod step;
 mod supervise;
 mod sys;
+pub mod trial;
 mod usage;
 mod watchdog;
 mod without;

@@ -20,7 +20,7 @@ use crate::package::SigningKey;
 use crate::plan::Planned;
 use crate::profile::Profile;
 use crate::root::{Bind, Limits};
-use crate::sandbox::{Change, Exit, Status, Stopped};
+use crate::sandbox::{Change, Exit, Status, Stopped, range};
 use crate::state::Lock;
 
 /// The longest log that is kept, in bytes; a build that prints for ever would fill the disk.
@@ -113,6 +113,7 @@ fn build_in(
     let scratch = dir.join("scratch");
     room.lease().owns_path(scratch.clone())?;
     fs::create_dir_new(&scratch, 0o700)?;
+    range::admit(host.ids, &scratch)?;
     let packages = scratch.join("packages");
     lay_out(shop, planned, ready, &packages)?;
 

@@ -11,7 +11,7 @@ use crate::cli::report::{self, Failure, Kind, Outcome, say, table};
 use crate::fs;
 use crate::plan::Action;
 use crate::profile::Profile;
-use crate::sandbox::IdRange;
+use crate::sandbox::{IdRange, range};
 use crate::state::Lease;
 
 /// Arguments of `bindery build`.
@@ -102,6 +102,7 @@ fn plan(cx: &Context, host: &Host<'_>, profile: &Profile, atoms: &[Atom]) -> Res
     let folder = cx.state.runs().join(format!("plan-{}", lease.id()));
     lease.owns_path(folder.clone())?;
     fs::create_dir_new(&folder, 0o700)?;
+    range::admit(host.ids, &folder)?;
     let prepared = build::prepare(host, profile, atoms, &folder.join("portage"), &mut shower(false));
     fs::remove_dir_all(&folder)?;
     lease.release()?;
@@ -141,7 +142,8 @@ impl From<BuildError> for Failure {
             build::Blame::Host => Kind::System,
             build::Blame::Signal => Kind::Interrupted,
         };
-        let hints = error.hints();
-        Self { hints, ..Self::new(kind, error) }
+        let (hints, sandbox) = (error.hints(), matches!(error, BuildError::Sandbox(_)));
+        let failure = Self { hints, ..Self::new(kind, error) };
+        if sandbox { failure.hint_at_doctor() } else { failure }
     }
 }

@@ -59,7 +59,7 @@ impl Context {
     /// this user belong to.
     pub(super) fn prepare(&self) -> Result<IdRange, Failure> {
         self.prepare_state()?;
-        let ids = IdRange::detect(self.config.ids).map_err(|e| Failure::new(Kind::System, e))?;
+        let ids = IdRange::detect(self.config.ids).map_err(|e| Failure::new(Kind::System, e).hint_at_doctor())?;
         // What could not be removed has been told, and is no reason not to do what was asked for.
         reap::sweep(&self.state, &ids, &mut shower(false))?;
         Ok(ids)

@@ -293,7 +293,10 @@ impl From<SandboxError> for Failure {
             SandboxError::Command { missing: false, .. } => Kind::Command(126),
             _ => Kind::System,
         };
-        Self::new(kind, error)
+        let host = matches!(error, SandboxError::Refused(_) | SandboxError::Setup(_) | SandboxError::Ids(_));
+        let host = host || matches!(error, SandboxError::Limit(_));
+        let failure = Self::new(kind, error);
+        if host { failure.hint_at_doctor() } else { failure }
     }
 }
 

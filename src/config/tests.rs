@@ -108,7 +108,7 @@ fn ids_that_hold_the_hosts_root_or_are_too_few_are_refused() {
         assert!(load(&format!("version = 1\n[ids]\n{ids}\n")).is_err(), "{ids}");
     }
     let config = load("version = 1\n[ids]\nstart = 4294901759\n[serve]\nlisten = \"[::1]:80\"").unwrap();
-    assert_eq!(config.ids, Some((4_294_901_759, 65536)));
+    assert_eq!(config.ids, Some((4_294_901_759, 4_294_901_759)));
     assert_eq!(config.listen.unwrap().port(), 80);
 }
 

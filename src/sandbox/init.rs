@@ -68,7 +68,7 @@ fn run(
         setsid().doing("leave the session")?;
     }
     if let Some(name) = &plan.hostname {
-        nix::unistd::sethostname(name).doing("set the host name")?;
+        set_host_name(name).doing(format!("set the host name to `{name}`"))?;
     }
     if without.keeps(Mechanism::SessionKeyring) {
         sys::new_session_keyring().doing("join a new session keyring")?;
@@ -100,6 +100,19 @@ fn run(
     let payload = start_payload(plan, streams)?;
     channel.send(&Report::Running, &[]).doing("report")?;
     watch([channel, from_enter], &signals, payload, without)
+}
+
+/// Sets the name, unless it is that already: a container around bindery may forbid the call, and be given the name itself.
+fn set_host_name(name: &str) -> io::Result<()> {
+    if rustix::system::uname().nodename().to_bytes() == name.as_bytes() {
+        return Ok(());
+    }
+    nix::unistd::sethostname(name).map_err(|errno| match errno {
+        nix::errno::Errno::EPERM => {
+            io::Error::other(format!("{}; a container must be started with `--hostname {name}`", errno.desc()))
+        }
+        other => other.into(),
+    })
 }
 
 /// Starts the payload's process, and returns it once it has become the command.

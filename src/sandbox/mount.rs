@@ -93,7 +93,7 @@ pub(super) fn build(plan: &Plan, folder: &Path, binds: Vec<OwnedFd>) -> Result<O
                 let plain = if typ == "devpts" { plain & libc::MOUNT_ATTR_NOSUID } else { plain };
                 match host_tree(&mount.to, &plan.without) {
                     Some(path) => host(path).doing(&what)?,
-                    None => new(typ, options, mount.attributes | plain).doing(&what)?,
+                    None => new(typ, options, mount.attributes | plain).map_err(|e| explain(typ, e)).doing(&what)?,
                 }
             }
         };
@@ -188,6 +188,18 @@ fn new(typ: &str, options: &[(String, Option<String>)], attributes: u64) -> io::
     let attributes = u32::try_from(attributes).map_err(|_| io::ErrorKind::InvalidInput)?;
     let attributes = MountAttrFlags::from_bits_retain(attributes);
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Says what the kernel's answer means for a /proc: none may show more than those that are there, and container engines
+/// cover parts of theirs.
+fn explain(typ: &str, error: io::Error) -> io::Error {
+    if typ != "proc" || error.raw_os_error() != Some(libc::EPERM) {
+        return error;
+    }
+    io::Error::other(format!(
+        "{error}: parts of the /proc around are covered; a container must be started with `--security-opt \
+         'unmask=/proc/*'` (Podman) or `--security-opt systempaths=unconfined` (Docker)"
+    ))
 }
 
 pub(super) fn attach(tree: impl AsFd, point: impl AsFd) -> io::Result<()> {

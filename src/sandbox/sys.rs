@@ -100,14 +100,37 @@ pub(super) fn scope_sockets_and_signals() -> io::Result<bool> {
 
 /// Returns whether [`scope_sockets_and_signals`] would do anything.
 pub(super) fn can_scope() -> bool {
-    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
     const SCOPES_SINCE: c_long = 6;
+    landlock_version().is_ok_and(|version| version >= SCOPES_SINCE)
+}
+
+/// Returns the version of Landlock's interface (landlock_create_ruleset(2)).
+pub(super) fn landlock_version() -> io::Result<c_long> {
+    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
     // SAFETY: asked for the version, the kernel reads no memory.
-    let version = unsafe {
+    check(unsafe {
         let none = std::ptr::null::<u8>();
         libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, LANDLOCK_CREATE_RULESET_VERSION)
+    })
+}
+
+/// Shows the files of a mount that is attached nowhere yet with the owners that a user namespace gives them
+/// (mount_setattr(2), MOUNT_ATTR_IDMAP, Linux 5.12).
+pub(super) fn map_mount(tree: impl AsFd, namespace: impl AsFd) -> io::Result<()> {
+    let userns_fd = u64::try_from(namespace.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    // SAFETY: the path is empty and ends in NUL, the struct lives until the call returns and its size is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
     };
-    version >= SCOPES_SINCE
+    check(result).map(drop)
 }
 
 /// Switches the loopback interface of the current network namespace on (netdevice(7)).
