@@ -45,6 +45,10 @@ fix:
 doc:
     cargo doc --no-deps --document-private-items
 
+# Measure how long a sandbox takes to start and end, beside others: `just bench-sandbox --user NAME --rounds 200`
+bench-sandbox *args: build-tools bench-tools
+    cargo bench --bench startup -- {{ args }}
+
 # Find or install what is needed to compile
 build-tools:
     tests/host-tools build
@@ -56,3 +60,7 @@ host-tools:
 # Find or install what only the tests need
 test-tools:
     tests/host-tools test
+
+# Find or install what the bench compares with
+bench-tools:
+    tests/host-tools bench
