@@ -8,8 +8,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
-use super::beneath::{FOLDER, names};
 use crate::fs::PathError;
+use crate::fs::{FOLDER, names};
 
 /// Returns how many bytes of disk a folder and all in it take; a file with several names counts once, what vanishes
 /// meanwhile not at all.

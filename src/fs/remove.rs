@@ -11,16 +11,20 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-use super::beneath::{FOLDER, names};
-use crate::fs::PathError;
+use super::PathError;
 
 /// Removes a file or a whole folder; what is not there is no error. Links are removed, never followed. Where the folder
 /// above is not the caller's, an empty folder stays.
-pub(super) fn remove(path: &Path) -> Result<(), PathError> {
+pub(crate) fn remove_tree(path: &Path) -> Result<(), PathError> {
     match remove_in(CWD, path) {
         Err(Errno::ACCESS) if names_at(path).is_ok_and(|names| names.is_empty()) => Ok(()),
         other => other.map_err(|e| PathError::on("remove", path)(e.into())),
     }
+}
+
+/// Removes everything in an open folder, which stays.
+pub(crate) fn empty_folder(folder: &OwnedFd) -> Result<(), Errno> {
+    names(folder)?.iter().try_for_each(|name| remove_in(folder, name.as_c_str()))
 }
 
 fn names_at(path: &Path) -> Result<Vec<CString>, Errno> {
@@ -86,6 +90,21 @@ fn is_folder_after_unlink(folder: &OwnedFd, name: &CString) -> Result<bool, Errn
     }
 }
 
+/// Flags for opening a folder and nothing else.
+pub(crate) const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Returns the names in an open folder, without `.` and `..`, in the file system's order.
+pub(crate) fn names(folder: &OwnedFd) -> Result<Vec<std::ffi::CString>, Errno> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let name = entry?.file_name().to_owned();
+        if !matches!(name.as_bytes(), b"." | b"..") {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,8 +124,18 @@ mod tests {
             rustix::fs::mkdirat(&at, "deeper", Mode::from_raw_mode(0o755)).unwrap();
             at = rustix::fs::openat(&at, "deeper", OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
         }
-        remove(&top).unwrap();
+        remove_tree(&top).unwrap();
         assert!(!top.exists());
+    }
+
+    #[test]
+    fn a_folder_is_emptied_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(&dir.path().join("a/b")).unwrap();
+        fs::write(&dir.path().join("a/b/file"), "x").unwrap();
+        fs::symlink(Path::new("/"), &dir.path().join("link")).unwrap();
+        empty_folder(&rustix::fs::open(dir.path(), FOLDER | OFlags::RDONLY, Mode::empty()).unwrap()).unwrap();
+        assert!(fs::read_dir(dir.path()).unwrap().is_empty());
     }
 
     #[test]
@@ -117,8 +146,8 @@ mod tests {
         fs::create_dir(&dir.path().join("outside"), 0o755).unwrap();
         fs::write(&dir.path().join("outside/kept"), "x").unwrap();
         fs::symlink(Path::new("../outside"), &top.join("link")).unwrap();
-        remove(&top).unwrap();
+        remove_tree(&top).unwrap();
         assert!(dir.path().join("outside/kept").exists());
-        remove(&top).unwrap();
+        remove_tree(&top).unwrap();
     }
 }
