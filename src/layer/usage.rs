@@ -86,6 +86,6 @@ mod tests {
             at = openat(&at, "deeper", OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
         }
         assert!(usage(dir.path()).unwrap() >= one);
-        super::super::remove::remove(&dir.path().join("deeper")).unwrap();
+        crate::fs::remove_tree(&dir.path().join("deeper")).unwrap();
     }
 }

@@ -199,7 +199,7 @@ struct Birth {
     program: *const c_char,
     args: *const *const c_char,
     env: *const *const c_char,
-    error: isize,
+    error: i64,
 }
 
 /// Starts a program in a control group of the unified hierarchy (clone3(2), CLONE_INTO_CGROUP: Linux 5.7), with an empty
@@ -245,7 +245,7 @@ pub(super) fn spawn_in_group(
         env: env.as_ptr(),
         error: 0,
     };
-    let result: isize;
+    let result: i64;
     // SAFETY: the kernel reads `clone` and writes `pidfd` in this call. The child shares our memory and stack while this
     // thread waits (CLONE_VFORK), so it only makes system calls, with what `birth` holds and points to, all of which
     // outlives the block; it touches no stack, and the only memory it writes is `birth.error`. It has handlers for no
@@ -296,7 +296,7 @@ pub(super) fn spawn_in_group(
             "syscall",
             "ud2",
             "4:",
-            inlateout("rax") libc::SYS_clone3 as isize => result,
+            inlateout("rax") libc::SYS_clone3 => result,
             inlateout("rdi") &raw mut clone => _,
             inlateout("rsi") size_of::<CloneArgs>() => _,
             in("r12") &raw mut birth,
@@ -311,7 +311,7 @@ pub(super) fn spawn_in_group(
         let none = std::ptr::null_mut::<u64>();
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, before.as_ptr(), none, 8_usize);
     }
-    let failed = |code: isize| io::Error::from_raw_os_error(i32::try_from(-code).unwrap_or(libc::EIO));
+    let failed = |code: i64| io::Error::from_raw_os_error(i32::try_from(-code).unwrap_or(libc::EIO));
     if result < 0 {
         return Err(failed(result));
     }
