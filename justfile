@@ -53,6 +53,10 @@ fix:
 doc:
     cargo doc --no-deps --document-private-items
 
+# Measure how long a sandbox takes to start and end, beside others: `just bench-sandbox --user NAME --rounds 200`
+bench-sandbox *args: build-tools bench-tools
+    cargo bench --bench startup -- {{ args }}
+
 # Find or install what is needed to compile
 build-tools:
     tests/host-tools build
@@ -68,3 +72,7 @@ test-tools:
 # Find or install what only the virtual machine of the tests needs
 vm-tools:
     tests/host-tools vm
+
+# Find or install what the bench compares with
+bench-tools:
+    tests/host-tools bench

@@ -14,6 +14,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+mod remove;
+
+pub(crate) use remove::{FOLDER, empty_folder, names, remove_in, remove_tree};
 pub use std::fs::{File, Metadata};
 
 /// Returns the bytes of a file.
@@ -271,6 +274,11 @@ pub fn remove_dir_all(path: &Path) -> Result<(), PathError> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(PathError::on("remove", path)(e)),
         _ => Ok(()),
     }
+}
+
+/// Removes a folder if there is nothing in it; returns whether it is gone.
+pub fn remove_if_empty(path: &Path) -> bool {
+    sys::remove_dir(path).is_ok()
 }
 
 /// Returns what is known of a file, following links.

@@ -28,15 +28,13 @@ mod archive;
 mod beneath;
 mod pack;
 mod pax;
-mod remove;
 mod short;
 mod unpack;
 mod usage;
 
 pub use archive::{Archive, ArchiveError, Kind, Limits, Member};
-pub(crate) use beneath::{Beneath, names};
+pub(crate) use beneath::Beneath;
 pub use pack::PackError;
-pub(crate) use remove::remove_in;
 pub use short::short_name;
 pub use unpack::{UnpackError, Unpacked};
 
@@ -137,6 +135,10 @@ pub fn remove(ids: &IdRange, path: &Path) -> Result<(), LayerError> {
     if fs::symlink_metadata(path).is_err_and(|e| e.source.kind() == io::ErrorKind::NotFound) {
         return Ok(());
     }
+    // What a sandbox has emptied itself needs no other process.
+    if fs::remove_if_empty(path) {
+        return Ok(());
+    }
     sandbox::unmount(path);
     answer::<()>(run(ids, base, &Job::Remove { path: name }, Stdio::null())?)?;
     // The folder above may be ours: then what is empty now is left to us.
@@ -197,7 +199,7 @@ fn perform(job: Job) -> Result<(), String> {
             let out = io::BufWriter::with_capacity(1 << 17, io::stdout().lock());
             pack::pack(&from, newest, out).map_err(|e| process::chain(&e))
         }
-        Job::Remove { path } => print(&remove::remove(&path).map_err(|e| process::chain(&e))?),
+        Job::Remove { path } => print(&fs::remove_tree(&path).map_err(|e| process::chain(&e))?),
         Job::Usage { path } => print(&usage::usage(&path).map_err(|e| process::chain(&e))?),
     }
 }

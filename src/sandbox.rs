@@ -41,6 +41,7 @@ mod achieved;
 mod cgroup;
 mod change;
 mod channel;
+mod child;
 mod courtesy;
 mod disk;
 mod enter;
@@ -151,6 +152,17 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
 
 /// Runs a command to its end, and leaves no process behind.
 pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
+    run_and(request, false)
+}
+
+/// Like [`run`], for a root that nobody wants to look at: the lease's folder is empty afterwards. What still has a handle
+/// on the id range does it, which is much quicker than another process that has to get one. Should it be killed, the
+/// folder is as full as after [`run`]: the caller removes it in either case.
+pub fn run_and_discard(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
+    run_and(request, true)
+}
+
+fn run_and(request: Request<'_, '_>, discard: bool) -> Result<Exit, SandboxError> {
     let Request { spec, ids, base, lease, stdio, cancel } = request;
     let mut plan = Plan::read(spec)?;
     if plan.process.terminal != matches!(stdio, Stdio::Terminal) {
@@ -177,14 +189,14 @@ pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
     plan.pid_max = cgroups.pid_max;
     let mut achieved = Achieved::new(spec, &plan, ids, &cgroups, &disk, kernel);
     // Declared after the groups, so that it is empty before they are removed, however this function ends.
-    let mut sandbox = Sandbox::new(&plan.without)?;
+    let mut sandbox = Sandbox::new(&plan.without, cgroups.unified().as_deref())?;
     let pid = sandbox.pid();
     making.lease.owns_process(pid, start_time(pid).unwrap_or_default())?;
-    cgroups.add(pid)?;
+    cgroups.add(pid, sandbox.born_in_group())?;
     disk.watch(pid)?;
     let watchdog = Watchdog::new(plan.limits.clone(), Instant::now());
     let parent = i32::try_from(std::process::id()).expect("Linux process ids are below 2^22");
-    let start = Start { parent, as_root: ids.is_roots(), base: base.to_path_buf(), folder, plan };
+    let start = Start { parent, as_root: ids.is_roots(), base: base.to_path_buf(), folder, discard, plan };
     sandbox.start(&start, theirs)?;
     let keeper = Keeper::new(&mut cgroups, making, pid, Instant::now());
     let overlay = &start.plan.overlay;

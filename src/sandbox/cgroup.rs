@@ -70,6 +70,8 @@ pub(super) struct Making<'a> {
 
 /// Process ids below are not given out a second time (RESERVED_PIDS of the kernel).
 const RESERVED_PIDS: u64 = 300;
+/// The type of the unified hierarchy's file system (linux/magic.h).
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 /// How long a group whose processes are killed may take to become empty.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(1);
@@ -171,9 +173,17 @@ impl Cgroups {
         Ok(dir)
     }
 
-    /// Puts a process, and all it will start, into the groups and onto its processors.
-    pub(super) fn add(&self, pid: u32) -> Result<(), CgroupError> {
-        self.dirs.iter().try_for_each(|dir| set(dir, "cgroup.procs", pid.to_string()))?;
+    /// Returns the folder of the group in the unified hierarchy: a process can be started in it (clone3(2),
+    /// CLONE_INTO_CGROUP), where moving one waits for all processors of the machine, some 10 ms.
+    pub(super) fn unified(&self) -> Option<PathBuf> {
+        self.dirs.iter().find(|dir| is_unified(dir)).cloned()
+    }
+
+    /// Puts a process, and all it will start, into the groups and onto its processors; `there` where it was started in
+    /// [`Self::unified`].
+    pub(super) fn add(&self, pid: u32, there: bool) -> Result<(), CgroupError> {
+        let mut others = self.dirs.iter().filter(|dir| !(there && is_unified(dir)));
+        others.try_for_each(|dir| set(dir, "cgroup.procs", pid.to_string()))?;
         if self.limits.gives_way && !self.places.contains_key("cpu") {
             give::be_nice(pid);
         }
@@ -256,6 +266,10 @@ pub(super) fn destroy(dir: &Path) -> Result<(), PathError> {
             Err(e) => return Err(PathError::on("remove the control group", dir)(e.into())),
         }
     }
+}
+
+fn is_unified(dir: &Path) -> bool {
+    rustix::fs::statfs(dir).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|typ| typ == CGROUP2_SUPER_MAGIC))
 }
 
 fn kill_all(dir: &Path) {

@@ -190,12 +190,19 @@ impl IdRange {
             }
             return Ok(());
         }
-        for (tool, map) in [("newuidmap", uids), ("newgidmap", gids)] {
+        let write = |tool: &'static str, map: &str| {
             let program = process::find(tool).ok_or(IdRangeError::NoTool(tool))?;
             let mut command = process::command(program);
             command.env_clear().arg(pid.to_string()).args(map.split_whitespace());
-            process::run(&mut command).map_err(|source| IdRangeError::Tool { tool, source })?;
-        }
+            process::run(&mut command).map(drop).map_err(|source| IdRangeError::Tool { tool, source })
+        };
+        // Both at the same time: neither needs the other's map.
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| write("newgidmap", &gids));
+            let written = write("newuidmap", &uids);
+            let other = other.join().expect("writing a map does not panic");
+            written.and(other)
+        })?;
         Ok(())
     }
 }

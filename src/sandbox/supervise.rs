@@ -2,15 +2,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{Child, Stdio as ProcessStdio};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::process;
 use crate::sandbox::channel::Channel;
+use crate::sandbox::child::Enter;
 use crate::sandbox::disk::Disk;
 use crate::sandbox::keeper::Keeper;
 use crate::sandbox::plan::Overlay;
@@ -19,7 +19,7 @@ use crate::sandbox::stdio::Streams;
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::watchdog::{Stopped, Watchdog};
 use crate::sandbox::without::Without;
-use crate::sandbox::{ENTER, IdRange, SandboxError, layers};
+use crate::sandbox::{IdRange, SandboxError, layers};
 
 /// How soon a cancellation or another size of our terminal is noticed.
 const TICK: Duration = Duration::from_millis(100);
@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// The processes of one sandbox, from the outside. Dropping it kills them all and waits for them.
 #[derive(Debug)]
 pub(super) struct Sandbox {
-    enter: Child,
+    enter: Enter,
     init: Option<OwnedFd>,
     channel: Channel,
 }
@@ -55,18 +55,22 @@ pub(super) struct Watch<'a, 's> {
 }
 
 impl Sandbox {
-    /// Starts enter, which does nothing before [`Self::start`].
-    pub(super) fn new(without: &Without) -> Result<Self, SandboxError> {
+    /// Starts enter, which does nothing before [`Self::start`], in a control group of the unified hierarchy where that
+    /// can be.
+    pub(super) fn new(without: &Without, group: Option<&Path>) -> Result<Self, SandboxError> {
         let what = "start the sandbox's first process";
         let (channel, theirs) = Channel::pair().doing(what)?;
-        let mut command = without.clear(process::this_program_apart());
-        command.arg(ENTER).args(without.args()).stdin(theirs.into_stdin()).stdout(ProcessStdio::null());
-        let enter = command.spawn().doing(what)?;
+        let enter = Enter::start(theirs.into(), without, group).doing(what)?;
         Ok(Self { enter, init: None, channel })
     }
 
     pub(super) fn pid(&self) -> u32 {
-        self.enter.id()
+        self.enter.pid()
+    }
+
+    /// Returns whether enter was started in the group.
+    pub(super) fn born_in_group(&self) -> bool {
+        self.enter.in_group
     }
 
     pub(super) fn start(&mut self, start: &Start, streams: Vec<OwnedFd>) -> Result<(), SandboxError> {
@@ -116,10 +120,8 @@ impl Sandbox {
         };
         match report {
             Report::Unshared => {
-                let pid = i32::try_from(self.enter.id()).ok().and_then(Pid::from_raw);
-                let pid = pid.ok_or_else(|| StepError::refused("map the ids", "the process has no id"))?;
-                watch.ids.write_outer(pid)?;
-                let layers = layers::open(watch.overlay, watch.ids, pid)?;
+                watch.ids.write_outer(self.enter.pid)?;
+                let layers = layers::open(watch.overlay, watch.ids, self.enter.pid)?;
                 let layers: Vec<_> = layers.iter().map(AsFd::as_fd).collect();
                 self.channel.send(&Mapped, &layers).doing("tell the sandbox of its maps")?;
             }
@@ -172,7 +174,7 @@ impl Sandbox {
         let killed = self.init.as_ref().is_some_and(|init| pidfd_send_signal(init, Signal::KILL).is_ok());
         if !killed {
             // Not started yet, or already gone. Init dies with enter.
-            let _ = self.enter.kill();
+            self.enter.kill();
         }
     }
 }
@@ -180,12 +182,11 @@ impl Sandbox {
 impl Sandbox {
     /// Kills what is left and waits until it is gone.
     fn finish(&mut self) {
-        let ended = self.enter.try_wait().is_ok_and(|status| status.is_some());
-        if !ended && self.init.is_none() {
+        if !self.enter.has_ended() && self.init.is_none() {
             self.kill();
         }
         // It ends when init has, and init when its whole process namespace has.
-        let _ = self.enter.wait();
+        self.enter.wait();
         // Unless it was killed by somebody else.
         if let Some(init) = self.init.take() {
             let _ = pidfd_send_signal(&init, Signal::KILL);

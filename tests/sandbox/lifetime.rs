@@ -140,6 +140,45 @@ fn supervisor_to_be_killed() {
     host.sh(&format!("trap '' TERM; sleep {marker} & while :; do wait; done")).unwrap();
 }
 
+/// Runs a command whose root is thrown away; returns how it ended and whether the lease's folder is empty then.
+fn discarded(host: &Host, script: &str) -> (Result<sandbox::Exit, SandboxError>, bool) {
+    let mut lease = Lease::take(&host.state, "test").unwrap();
+    let spec = host.spec(&lease, &["sh", "-c", script], false);
+    let exit = sandbox::run_and_discard(Request {
+        spec: &spec,
+        ids: &host.ids,
+        base: host.state.state(),
+        lease: &mut lease,
+        stdio: Stdio::Capture(&mut |_, _| ()),
+        cancel: &AtomicBool::new(false),
+    });
+    let empty = bindery::fs::remove_if_empty(lease.root());
+    (exit, empty)
+}
+
+#[test]
+fn a_root_that_is_thrown_away_is_empty_afterwards() {
+    let script = "mkdir -p a/b; echo x > a/b/c; ln -s / a/link; mkdir closed; chmod 0 closed; chown 5:6 a";
+    let (exit, empty) = discarded(&Host::new(), script);
+    assert!(exit.unwrap().status.success() && empty);
+}
+
+#[test]
+fn what_is_bound_stays_when_the_root_is_thrown_away() {
+    let mut host = Host::new();
+    let kept = host.folder("kept");
+    bindery::fs::write(&kept.join("file"), "x").unwrap();
+    host.bind(&kept, "/kept", true);
+    assert!(discarded(&host, "true").0.unwrap().status.success());
+    assert!(kept.join("file").exists());
+    // Now init fails while everything is still mounted where enter sees it.
+    let file = kept.join("file");
+    host.bind(&file, "/tmp", false);
+    let (exit, empty) = discarded(&host, "true");
+    assert!(matches!(exit, Err(SandboxError::Setup(_))) && !empty, "{exit:?}");
+    assert!(kept.join("file").exists());
+}
+
 #[test]
 fn a_finished_sandbox_leaves_no_control_group() {
     let host = Host::new();
