@@ -25,6 +25,10 @@ test-vm: vm-tools
 bench-quotas: host-tools build
     BINDERY_STATE={{ quote(state) }} BINDERY={{ quote(target / "release/bindery") }} tests/bench-quotas
 
+# Kill bindery, enter and init at every system call of a run, at many of a build, and a hundred times at random (as root)
+test-kills: host-tools test-tools
+    BINDERY_TEST_KILLS=all cargo test --test chain -- --nocapture --test-threads=1 everywhere
+
 # Compile bindery as it is installed: optimised and static
 build: build-tools
     cargo build --release

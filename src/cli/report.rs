@@ -120,7 +120,9 @@ impl Failure {
 /// Returns whether a full disk, or a user's full share of it, is at the bottom of an error.
 fn is_full(error: &anyhow::Error) -> bool {
     let mut kinds = error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).map(io::Error::kind);
+    // What happened in another process comes as its text.
     kinds.any(|kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        || error.chain().any(|e| e.to_string().contains("No space left on device"))
 }
 
 impl From<ConfigError> for Failure {
@@ -229,6 +231,7 @@ mod tests {
             is_full(&anyhow::Error::new(error).context("more"))
         };
         assert!(full(io::ErrorKind::StorageFull) && !full(io::ErrorKind::NotFound));
+        assert!(is_full(&anyhow::anyhow!("cp: cannot write: No space left on device").context("more")));
     }
 
     #[test]

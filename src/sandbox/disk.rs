@@ -2,7 +2,7 @@
 //!
 //! | who | what bounds it | what is counted |
 //! |---|---|---|
-//! | root | an ext4 of its own for the writable folder ([`filesystem`](super::filesystem)), a little larger than the limit; who exceeds that is stopped within half a second | everything |
+//! | root | an ext4 of its own for the writable folder (`filesystem.rs`), a little larger than the limit; who exceeds that is stopped within half a second | everything |
 //! | anyone else, or root where that cannot be made | the supervisor looks every few seconds | files in the folder (`usage`), deleted ones that are held open (`held`) |
 //!
 //! Files are bounded with the bytes: one for every [`BYTES_PER_FILE`]. Whether there is a limit or not, a sandbox is stopped

@@ -132,7 +132,7 @@ fn kill_9_at_any_system_call_of_a_build_keeps_what_was_finished() {
         let wanted = match (all(), role) {
             (true, "") => 80,
             (true, _) => 30,
-            (false, _) => 4,
+            (false, _) => 3,
         };
         for when in points(counted.calls, wanted) {
             change();

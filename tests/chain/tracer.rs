@@ -85,6 +85,7 @@ fn tracer() {
     unsafe {
         command.pre_exec(|| Ok(ptrace::traceme()?));
     }
+    #[expect(clippy::zombie_processes, reason = "the tracer waits for it, as for all others")]
     let child = command.spawn().unwrap();
     let first = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let traced = Tracer::new(first, task.target).run();
