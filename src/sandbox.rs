@@ -44,6 +44,7 @@ mod channel;
 mod child;
 mod courtesy;
 mod disk;
+mod early;
 mod enter;
 mod filesystem;
 mod held;
@@ -72,6 +73,7 @@ mod without;
 pub use achieved::Achieved;
 pub use cgroup::{CgroupError, Killed, processors};
 pub use change::{Change, ChangeError, change};
+pub use early::{Early, early};
 pub(crate) use filesystem::unmount;
 pub use idmap::{IdRange, IdRangeError};
 pub use layers::LayerError;
@@ -138,7 +140,7 @@ pub struct Exit {
 pub fn entry(args: &[OsString]) -> Option<ExitCode> {
     match args.get(1)?.to_str()? {
         ENTER => enter::main(args),
-        INIT => init::main(),
+        INIT => init::main(args),
         PAYLOAD => payload::main(),
         _ => {
             let done =
@@ -152,17 +154,19 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
 
 /// Runs a command to its end, and leaves no process behind.
 pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
-    run_and(request, false)
+    run_and(request, None, false)
 }
 
 /// Like [`run`], for a root that nobody wants to look at: the lease's folder is empty afterwards. What still has a handle
 /// on the id range does it, which is much quicker than another process that has to get one. Should it be killed, the
 /// folder is as full as after [`run`]: the caller removes it in either case.
-pub fn run_and_discard(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
-    run_and(request, true)
+///
+/// `early` is a sandbox that was started before, in the hope that the request would be like this.
+pub fn run_and_discard(request: Request<'_, '_>, early: Option<Early>) -> Result<Exit, SandboxError> {
+    run_and(request, early, true)
 }
 
-fn run_and(request: Request<'_, '_>, discard: bool) -> Result<Exit, SandboxError> {
+fn run_and(request: Request<'_, '_>, early: Option<Early>, discard: bool) -> Result<Exit, SandboxError> {
     let Request { spec, ids, base, lease, stdio, cancel } = request;
     let mut plan = Plan::read(spec)?;
     if plan.process.terminal != matches!(stdio, Stdio::Terminal) {
@@ -189,18 +193,24 @@ fn run_and(request: Request<'_, '_>, discard: bool) -> Result<Exit, SandboxError
     plan.pid_max = cgroups.pid_max;
     let mut achieved = Achieved::new(spec, &plan, ids, &cgroups, &disk, kernel);
     // Declared after the groups, so that it is empty before they are removed, however this function ends.
-    let mut sandbox = Sandbox::new(&plan.without, cgroups.unified().as_deref())?;
+    let early = early.filter(|early| cgroups.asks_nothing() && early.serves(&plan, base));
+    let begun = early.is_some();
+    let mut sandbox = match early {
+        Some(early) => early.ready()?,
+        None => Sandbox::new(&plan.without, cgroups.unified().as_deref())?,
+    };
     let pid = sandbox.pid();
     making.lease.owns_process(pid, start_time(pid).unwrap_or_default())?;
     cgroups.add(pid, sandbox.born_in_group())?;
     disk.watch(pid)?;
     let watchdog = Watchdog::new(plan.limits.clone(), Instant::now());
-    let parent = i32::try_from(std::process::id()).expect("Linux process ids are below 2^22");
-    let start = Start { parent, as_root: ids.is_roots(), base: base.to_path_buf(), folder, discard, plan };
-    sandbox.start(&start, theirs)?;
+    if !begun {
+        sandbox.begin(&early::begin(base, plan.host_network, plan.without.clone()))?;
+        sandbox.map(ids)?;
+    }
+    sandbox.start(Start { folder, discard, opened: false, plan }, ids, theirs)?;
     let keeper = Keeper::new(&mut cgroups, making, pid, Instant::now());
-    let overlay = &start.plan.overlay;
-    let mut watch = Watch { streams, watchdog, keeper, disk: &mut disk, cancel, ids, overlay };
+    let mut watch = Watch { streams, watchdog, keeper, disk: &mut disk, cancel };
     let end = sandbox.supervise(&mut watch)?;
     drop(sandbox);
     let (changed, frozen) = (watch.keeper.changed.clone(), watch.keeper.frozen);

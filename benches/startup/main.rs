@@ -3,7 +3,8 @@
 //! Each round runs /bin/true once by everyone, one after the other, in an order that turns from round to round, timed from
 //! before exec to after wait, with nothing kept warm. Ratios are those of one round, so that what else the machine does
 //! falls on both sides; the table has their median and quartiles. Started by root it measures root, and then, with
-//! `--user NAME`, that user. Who cannot be measured is named, with the reason.
+//! `--user NAME`, that user. Who cannot be measured is named, with the reason. On a busy machine, `chrt -r 1` before the
+//! compiled bench keeps the others out of it, but for runc, crun and podman, whose control groups then refuse them.
 //!
 //! `--rounds N` (100), `--user NAME`, `--also PROGRAM` (another build of bindery, to compare with), `--only NAME,…`,
 //! `--json`, `--keep` (leaves the folders, for a look with strace).

@@ -15,7 +15,7 @@ use crate::config::Defaults;
 use crate::image;
 use crate::profile::{self, Profile};
 use crate::root::{self, Bind, Limits, Network, Root, Tmpfs};
-use crate::sandbox::{self, Exit, IdRange, SandboxError, Status, Stdio, Stopped};
+use crate::sandbox::{self, Early, Exit, IdRange, SandboxError, Status, Stdio, Stopped};
 use crate::state::Lease;
 use crate::{build, fs, layer};
 
@@ -159,13 +159,17 @@ fn enter(cx: &Context, args: RoomArgs, command: Vec<String>, terminal: bool) -> 
     let profile = args.source.profile.as_ref().map(|name| Profile::load(&cx.config, name)).transpose()?;
     let binds = binds(&args)?;
     let ids = cx.prepare()?;
+    let limits = limits(&args, profile.as_ref(), &cx.config.defaults)?;
+    // While it starts, the root and the command are found.
+    let early = (limits == Limits { time: limits.time, ..Limits::default() })
+        .then(|| sandbox::early(&ids, cx.state.state(), args.network))
+        .transpose()?;
     let ground = ground(cx, &ids, &args.source, profile.as_ref())?;
     if args.network {
         say(HOST_NETWORK);
     }
     let command =
         root::Command { env: environment(&args, &ground, terminal), args: command, cwd: args.chdir.clone(), terminal };
-    let limits = limits(&args, profile.as_ref(), &cx.config.defaults)?;
     let tmpfs = args.tmpfs.iter().map(|Memory(to, size)| Tmpfs { to: to.clone(), size: *size, mode: 0o1777 });
     let tmpfs: Vec<_> = tmpfs.collect();
     let network = if args.network { Network::Host } else { Network::None };
@@ -173,7 +177,7 @@ fn enter(cx: &Context, args: RoomArgs, command: Vec<String>, terminal: bool) -> 
         let root = Root { lower: ground.layers.clone(), upper: Some(upper.to_path_buf()) };
         Ok(root::spec(&root, &binds, &tmpfs, &command, &limits, network))
     };
-    finish(&start(cx, &ids, spec)?)
+    finish(&start(cx, &ids, early, spec)?)
 }
 
 /// What is said of every sandbox that is none in this respect.
@@ -206,6 +210,7 @@ fn ground(cx: &Context, ids: &IdRange, source: &Source, profile: Option<&Profile
 fn start(
     cx: &Context,
     ids: &IdRange,
+    early: Option<Early>,
     spec: impl FnOnce(&Path) -> Result<oci_spec::runtime::Spec, Failure>,
 ) -> Result<Exit, Failure> {
     let mut lease = Lease::take(&cx.state, "bindery run").map_err(|e| Failure::new(Kind::System, e))?;
@@ -216,7 +221,7 @@ fn start(
         let terminal = spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
         let stdio = if terminal { Stdio::Terminal } else { Stdio::Relay };
         let request = sandbox::Request { spec: &spec, ids, base, lease: &mut lease, stdio, cancel: &cx.cancel };
-        Ok(sandbox::run_and_discard(request)?)
+        Ok(sandbox::run_and_discard(request, early)?)
     });
     // Whether it could be started or not, nothing is left to be found by the next command.
     let removed = layer::remove(ids, &folder).map_err(|e| Failure::new(Kind::System, e));

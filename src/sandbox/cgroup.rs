@@ -179,6 +179,11 @@ impl Cgroups {
         self.dirs.iter().find(|dir| is_unified(dir)).cloned()
     }
 
+    /// Returns whether [`Self::add`] has nothing to do, so that it does not matter what a process has started before.
+    pub(super) fn asks_nothing(&self) -> bool {
+        self.dirs.is_empty() && self.cpus.is_none() && !self.limits.gives_way
+    }
+
     /// Puts a process, and all it will start, into the groups and onto its processors; `there` where it was started in
     /// [`Self::unified`].
     pub(super) fn add(&self, pid: u32, there: bool) -> Result<(), CgroupError> {

@@ -1,30 +1,30 @@
 //! `__enter`: from the host into the sandbox's namespaces; stays outside its process namespace as init's parent.
 //!
 //! 1. closes inherited descriptors, asks to die with the supervisor, leaves its session
-//! 2. as root: opens what is to be bound, while it still may look into root's folders
-//! 3. enters the outer user namespace, waits for its maps, becomes uid 0 there, gives up gaining privileges
-//! 4. enters the mount, process, IPC, UTS, control group and network namespaces, and starts init, which waits
-//! 5. detaches the mounts from the host's; as an ordinary user: opens what is to be bound, and the layers that are
-//!    folders of the host's (as root, they come from the supervisor, which may map their owners)
+//! 2. enters the outer user namespace, waits for its maps, becomes uid 0 there, gives up gaining privileges
+//! 3. enters the mount, process, IPC, UTS, control group and network namespaces, starts init, which waits, and detaches the
+//!    mounts from the host's
+//! 4. waits until it is told what to run: up to here it may be started while that is still being found out
+//! 5. as an ordinary user: opens what is to be bound, and the layers that are folders of the host's (as root, the
+//!    supervisor has done so, which may look into root's folders and map owners)
 //! 6. tells init what to do, and waits for it
 //! 7. where nobody wants to look at what was written: empties the lease's folder
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{chdir, umask};
-use rustix::thread::{CapabilitySet, capabilities, set_no_new_privs};
+use rustix::thread::set_no_new_privs;
 
 use crate::fs::{self, FOLDER};
 use crate::process;
 use crate::sandbox::channel::{Channel, MAX_DESCRIPTORS};
-use crate::sandbox::plan::Kind;
 use crate::sandbox::range::{RangeError, become_root, die_with, new_namespaces, new_user_namespace};
-use crate::sandbox::report::{Failure, Mapped, Report, Start, StartInit};
+use crate::sandbox::report::{Begin, Failure, Mapped, Report, Start, StartInit};
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::without::{Mechanism, Without};
 use crate::sandbox::{INIT, layers, mount, sys};
@@ -38,8 +38,8 @@ pub(super) fn main(args: &[OsString]) {
         return;
     }
     let Ok(mut channel) = Channel::from_stdin() else { return };
-    let Ok((start, streams)) = channel.receive::<Start>() else { return };
-    let report = match enter(&mut channel, start, streams) {
+    let Ok((begin, _)) = channel.receive::<Begin>() else { return };
+    let report = match enter(&mut channel, &begin) {
         Ok(None) => return,
         Ok(Some(lost)) => Report::Lost(lost),
         Err(failure) => Report::Failed(failure),
@@ -48,19 +48,16 @@ pub(super) fn main(args: &[OsString]) {
     let _ = channel.send(&report, &[]);
 }
 
-fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<Option<String>, Failure> {
-    let without = start.plan.without.clone();
+fn enter(channel: &mut Channel, begin: &Begin) -> Result<Option<String>, Failure> {
+    let without = &begin.without;
     let die_with = |parent| if without.keeps(Mechanism::ParentDeathSignal) { die_with(parent) } else { Ok(()) };
-    die_with(start.parent)?;
-    chdir(&start.base).doing(format!("enter `{}`", start.base.display()))?;
-    // Root of a container may lack the power to, and is treated like anyone else.
-    let early = start.as_root && capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
-    let early = early.then(|| mount::open_binds(&start.plan)).transpose()?;
+    die_with(begin.parent)?;
+    chdir(&begin.base).doing(format!("enter `{}`", begin.base.display()))?;
     new_user_namespace()?;
     channel.send(&Report::Unshared, &[]).doing("ask for the maps")?;
-    let (Mapped, mut layers) = channel.receive().doing("wait for the maps")?;
+    channel.receive::<Mapped>().doing("wait for the maps")?;
     become_root()?;
-    die_with(start.parent)?;
+    die_with(begin.parent)?;
     if without.keeps(Mechanism::NoNewPrivileges) {
         set_no_new_privs(true).doing("give up gaining privileges")?;
     }
@@ -70,7 +67,7 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
-    if !start.plan.host_network {
+    if !begin.host_network {
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
     for (mechanism, flag) in [
@@ -82,11 +79,11 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
         namespaces.set(flag, without.keeps(mechanism));
     }
     new_namespaces(namespaces)?;
-    let (mut to_init, theirs) = Channel::pair().doing("make a channel")?;
-    // So early because it takes as long to start as all that is to be done here meanwhile.
-    let mut init = without
+    let (to_init, theirs) = Channel::pair().doing("make a channel")?;
+    let init = without
         .clear(process::this_program())
         .arg(INIT)
+        .args(without.args())
         .stdin(theirs.into_stdin())
         .stdout(Stdio::null())
         .spawn()
@@ -95,26 +92,34 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
     channel.send(&Report::Started(pid), &[]).doing("report")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).doing("detach from the host's mounts")?;
-    let binds = match early {
-        Some(binds) => binds,
-        None => mount::open_binds(&start.plan)?,
-    };
-    if layers.is_empty() {
-        layers = layers::open_own(&start.plan.overlay)?;
+    match channel.receive::<Start>() {
+        Ok((start, descriptors)) => release(channel, to_init, init, start, descriptors),
+        // It has changed its mind, or is gone; init sees its channel close.
+        Err(_) => Ok(None),
     }
-    debug_assert_eq!(binds.len(), start.plan.mounts.iter().filter(|m| matches!(m.kind, Kind::Bind(_))).count());
+}
+
+/// Tells init what to do, waits for it and clears up. Returns what became of init, if that was not by itself.
+fn release(
+    channel: &Channel,
+    mut to_init: Channel,
+    mut init: Child,
+    start: Start,
+    mut descriptors: Vec<OwnedFd>,
+) -> Result<Option<String>, Failure> {
+    if !start.opened {
+        descriptors.extend(layers::open_own(&start.plan.overlay)?);
+        descriptors.extend(mount::open_binds(&start.plan)?);
+    }
     let discard = start.discard.then(|| rustix::fs::open(&start.folder, FOLDER | OFlags::RDONLY, Mode::empty()));
     let discard = discard.transpose().doing("open the lease's folder")?;
     {
-        let all: Vec<_> = std::iter::once(channel.as_fd())
-            .chain(streams.iter().map(AsFd::as_fd))
-            .chain(layers.iter().chain(&binds).map(AsFd::as_fd))
-            .collect();
+        let all: Vec<_> = std::iter::once(channel.as_fd()).chain(descriptors.iter().map(AsFd::as_fd)).collect();
         let message = StartInit { folder: start.folder, plan: start.plan };
         to_init.send(&message, &all).doing("tell init what to do")?;
     }
     // Only init and the payload may hold the streams' ends, or the supervisor would never see them close.
-    drop((streams, layers, binds));
+    drop(descriptors);
     let status = init.wait().doing("wait for init")?;
     if let Some(folder) = discard {
         // What cannot be removed from here (a mount point, if init failed half-way), the caller removes.

@@ -8,6 +8,7 @@
 //! 5. reaps whatever dies, until the payload does (its status is reported) or the channel to the supervisor or enter
 //!    closes; with process 1 the kernel kills all that is left
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
@@ -25,7 +26,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread
 use crate::process;
 use crate::sandbox::channel::Channel;
 use crate::sandbox::plan::Plan;
-use crate::sandbox::report::{Failure, Mapped, PayloadReport, Report, StartInit, StartPayload, Status};
+use crate::sandbox::report::{Connected, Failure, Mapped, PayloadReport, Report, StartInit, StartPayload, Status};
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::without::{Mechanism, Without};
 use crate::sandbox::{PAYLOAD, idmap, mount, sys};
@@ -34,20 +35,22 @@ use crate::sandbox::{PAYLOAD, idmap, mount, sys};
 const NOBODYS_ID: u32 = idmap::COUNT - 1;
 
 /// Runs the process; whatever goes wrong is told to the supervisor.
-pub(super) fn main() {
+pub(super) fn main(args: &[OsString]) {
     let Ok(mut from_enter) = Channel::from_stdin() else { return };
     if set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).is_err() {
         return;
     }
-    let Ok((start, descriptors)) = from_enter.receive::<StartInit>() else { return };
-    if !start.plan.without.keeps(Mechanism::ParentDeathSignal) && set_parent_process_death_signal(None).is_err() {
+    let without = &Without::among(args);
+    if !without.keeps(Mechanism::ParentDeathSignal) && set_parent_process_death_signal(None).is_err() {
         return;
     }
+    let begun = begin(without);
+    let Ok((start, descriptors)) = from_enter.receive::<StartInit>() else { return };
     let mut descriptors = descriptors.into_iter();
     let Some(channel) = descriptors.next() else { return };
     let mut channel = Channel::from(channel);
-    let without = start.plan.without.clone();
-    let report = match run(&mut channel, &from_enter, start, descriptors.collect(), &without) {
+    let run = |begun| run(&mut channel, &from_enter, begun, start, descriptors.collect(), without);
+    let report = match begun.and_then(run) {
         Ok(Some(status)) => Report::Exited(status),
         // The supervisor or enter is gone.
         Ok(None) => return,
@@ -56,19 +59,17 @@ pub(super) fn main() {
     let _ = channel.send(&report, &[]);
 }
 
-fn run(
-    channel: &mut Channel,
-    from_enter: &Channel,
-    start: StartInit,
-    mut streams: Vec<OwnedFd>,
-    without: &Without,
-) -> Result<Option<Status>, Failure> {
-    let StartInit { folder, plan } = start;
+/// What is there before init knows what to do.
+struct Begun {
+    signals: SignalFd,
+    to_payload: Channel,
+    payload: Pid,
+}
+
+/// Does what needs no plan, and starts the payload's process, which takes as long to start as the plan to arrive.
+fn begin(without: &Without) -> Result<Begun, Failure> {
     if without.keeps(Mechanism::NewSession) {
         setsid().doing("leave the session")?;
-    }
-    if let Some(name) = &plan.hostname {
-        set_host_name(name).doing(format!("set the host name to `{name}`"))?;
     }
     if without.keeps(Mechanism::SessionKeyring) {
         sys::new_session_keyring().doing("join a new session keyring")?;
@@ -78,8 +79,21 @@ fn run(
     children.thread_block().doing("wait for signals")?;
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
     let signals = signals.doing("wait for signals")?;
-    // So early because it takes as long to start as the root takes to be mounted.
-    let (to_payload, pid) = start_payload(without)?;
+    let (to_payload, payload) = start_payload(without)?;
+    Ok(Begun { signals, to_payload, payload })
+}
+
+fn run(
+    channel: &mut Channel,
+    from_enter: &Channel,
+    Begun { signals, to_payload, payload }: Begun,
+    StartInit { folder, plan }: StartInit,
+    mut streams: Vec<OwnedFd>,
+    without: &Without,
+) -> Result<Option<Status>, Failure> {
+    if let Some(name) = &plan.hostname {
+        set_host_name(name).doing(format!("set the host name to `{name}`"))?;
+    }
     let binds = streams.split_off(if plan.process.terminal { 0 } else { 3.min(streams.len()) });
     let root = mount::build(&plan, &folder, binds)?;
     if !plan.host_network {
@@ -97,7 +111,7 @@ fn run(
     if plan.process.terminal {
         streams = terminal(channel)?;
     }
-    let payload = release_payload(to_payload, pid, plan, root, streams)?;
+    release_payload(to_payload, payload, plan, root, streams)?;
     channel.send(&Report::Running, &[]).doing("report")?;
     watch([channel, from_enter], &signals, payload, without)
 }
@@ -131,14 +145,14 @@ fn start_payload(without: &Without) -> Result<(Channel, Pid), Failure> {
     Ok((to_payload, pid))
 }
 
-/// Lets the payload's process go on, into the root, and returns it once it has become the command.
+/// Lets the payload's process go on, into the root, and returns once it has become the command.
 fn release_payload(
     mut to_payload: Channel,
     pid: Pid,
     plan: Plan,
     root: OwnedFd,
     streams: Vec<OwnedFd>,
-) -> Result<Pid, Failure> {
+) -> Result<(), Failure> {
     let without = plan.without.clone();
     let all: Vec<_> = std::iter::once(root.as_fd()).chain(streams.iter().map(AsFd::as_fd)).collect();
     let message = StartPayload { process: plan.process, host_network: plan.host_network, without: plan.without };
@@ -157,7 +171,7 @@ fn release_payload(
     to_payload.send(&Mapped, &[]).doing("tell the payload's process of its maps")?;
     match to_payload.receive() {
         // Its end closed: it has become the command.
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(pid),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
         Err(e) => Err(StepError::refused("wait for the payload's process", &e.to_string()).into()),
         Ok((PayloadReport::Failed(failure), _)) => Err(failure),
         Ok((PayloadReport::Unshared, _)) => Err(StepError::refused("start the payload", "it reports twice").into()),
@@ -238,5 +252,7 @@ fn terminal(channel: &mut Channel) -> Result<Vec<OwnedFd>, Failure> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let streams = (0..3).map(|_| ioctl_tiocgptpeer(&user, flags)).collect::<Result<_, _>>().doing(what)?;
     channel.send(&Report::Terminal, &[user.as_fd()]).doing(what)?;
+    // Or the command could see it before it has a size.
+    channel.receive::<Connected>().doing(what)?;
     Ok(streams)
 }

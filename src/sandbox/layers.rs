@@ -126,7 +126,7 @@ fn open_tree_at(folder: &Path, recursive: bool, written: bool) -> Result<OwnedFd
 }
 
 /// Whether this process may map a mount's owners: host root, not that of a container without the power.
-fn maps(ids: &IdRange) -> bool {
+pub(super) fn maps(ids: &IdRange) -> bool {
     ids.is_roots() && capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 

@@ -5,18 +5,27 @@ use std::path::PathBuf;
 use crate::sandbox::plan::{Plan, Process};
 use crate::sandbox::without::Without;
 
-/// Supervisor to enter, with the payload's standard streams unless it gets a terminal.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct Start {
+/// Supervisor to enter, before anything is known of the root.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(super) struct Begin {
     /// The supervisor's process id.
     pub(super) parent: i32,
-    /// Whether root started it, so that binds must be opened before root's power is given up.
-    pub(super) as_root: bool,
     pub(super) base: PathBuf,
-    /// The lease's folder, relative to `base`.
+    /// The host's network instead of a namespace.
+    pub(super) host_network: bool,
+    pub(super) without: Without,
+}
+
+/// Supervisor to enter, with the payload's standard streams unless it gets a terminal, then layers and binds if they are
+/// opened.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Start {
+    /// The lease's folder, relative to the base folder.
     pub(super) folder: PathBuf,
     /// Whether that is to be emptied at the end.
     pub(super) discard: bool,
+    /// Whether the supervisor, as root, has opened what is to be bound.
+    pub(super) opened: bool,
     pub(super) plan: Plan,
 }
 
@@ -39,6 +48,10 @@ pub(super) struct StartPayload {
 /// Go on: the maps are written.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Mapped;
+
+/// Supervisor to init: the terminal has its size and somebody who reads it.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Connected;
 
 /// Payload to init, before it becomes the command.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]

@@ -13,13 +13,12 @@ use crate::sandbox::channel::Channel;
 use crate::sandbox::child::Enter;
 use crate::sandbox::disk::Disk;
 use crate::sandbox::keeper::Keeper;
-use crate::sandbox::plan::Overlay;
-use crate::sandbox::report::{Failure, Mapped, Report, Start, Status};
+use crate::sandbox::report::{Begin, Connected, Failure, Mapped, Report, Start, Status};
 use crate::sandbox::stdio::Streams;
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::watchdog::{Stopped, Watchdog};
 use crate::sandbox::without::Without;
-use crate::sandbox::{IdRange, SandboxError, layers};
+use crate::sandbox::{IdRange, SandboxError, layers, mount};
 
 /// How soon a cancellation or another size of our terminal is noticed.
 const TICK: Duration = Duration::from_millis(100);
@@ -49,13 +48,10 @@ pub(super) struct Watch<'a, 's> {
     pub(super) keeper: Keeper<'a>,
     pub(super) disk: &'a mut Disk,
     pub(super) cancel: &'a AtomicBool,
-    pub(super) ids: &'a IdRange,
-    /// The root's layers: those that are folders of the host's are opened once the ids are mapped.
-    pub(super) overlay: &'a Overlay,
 }
 
 impl Sandbox {
-    /// Starts enter, which does nothing before [`Self::start`], in a control group of the unified hierarchy where that
+    /// Starts enter, which does nothing before [`Self::begin`], in a control group of the unified hierarchy where that
     /// can be.
     pub(super) fn new(without: &Without, group: Option<&Path>) -> Result<Self, SandboxError> {
         let what = "start the sandbox's first process";
@@ -73,9 +69,34 @@ impl Sandbox {
         self.enter.in_group
     }
 
-    pub(super) fn start(&mut self, start: &Start, streams: Vec<OwnedFd>) -> Result<(), SandboxError> {
-        let all: Vec<_> = streams.iter().map(AsFd::as_fd).collect();
-        Ok(self.channel.send(start, &all).doing("tell the sandbox what to do")?)
+    /// Has enter go into the outer user namespace.
+    pub(super) fn begin(&mut self, begin: &Begin) -> Result<(), SandboxError> {
+        Ok(self.channel.send(begin, &[]).doing("tell the sandbox where to begin")?)
+    }
+
+    /// Maps the ids of the outer user namespace; enter goes on, into all others.
+    pub(super) fn map(&mut self, ids: &IdRange) -> Result<(), SandboxError> {
+        match self.channel.receive::<Report>() {
+            Ok((Report::Unshared, _)) => {}
+            Ok((Report::Failed(failure), _)) => return Err(failure.into()),
+            Ok(_) => return Err(StepError::refused("map the ids", "something else was reported").into()),
+            Err(e) if is_end(&e) => return Err(SandboxError::Lost(None)),
+            Err(e) => return Err(StepError::refused("hear of the sandbox", &e.to_string()).into()),
+        }
+        ids.write_outer(self.enter.pid)?;
+        Ok(self.channel.send(&Mapped, &[]).doing("tell the sandbox of its maps")?)
+    }
+
+    /// Says what to run, once the ids are mapped. As root, opens what is to be bound, which nobody inside might reach.
+    pub(super) fn start(&mut self, mut start: Start, ids: &IdRange, streams: Vec<OwnedFd>) -> Result<(), SandboxError> {
+        let mut all = streams;
+        start.opened = layers::maps(ids);
+        if start.opened {
+            all.extend(layers::open(&start.plan.overlay, ids, self.enter.pid)?);
+            all.extend(mount::open_binds(&start.plan)?);
+        }
+        let all: Vec<_> = all.iter().map(AsFd::as_fd).collect();
+        Ok(self.channel.send(&start, &all).doing("tell the sandbox what to do")?)
     }
 
     /// Looks after the sandbox until all its processes are gone.
@@ -112,19 +133,11 @@ impl Sandbox {
     fn hear(&mut self, watch: &mut Watch<'_, '_>, end: &mut End) -> Result<bool, SandboxError> {
         let (report, descriptors) = match self.channel.receive::<Report>() {
             Ok(message) => message,
-            // A process that was killed resets the connection if it had not read all.
-            Err(e) if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-                return Ok(false);
-            }
+            Err(e) if is_end(&e) => return Ok(false),
             Err(e) => return Err(StepError::refused("hear of the sandbox", &e.to_string()).into()),
         };
         match report {
-            Report::Unshared => {
-                watch.ids.write_outer(self.enter.pid)?;
-                let layers = layers::open(watch.overlay, watch.ids, self.enter.pid)?;
-                let layers: Vec<_> = layers.iter().map(AsFd::as_fd).collect();
-                self.channel.send(&Mapped, &layers).doing("tell the sandbox of its maps")?;
-            }
+            Report::Unshared => return Err(StepError::refused("map the ids", "they are mapped").into()),
             Report::Started(pid) => {
                 // Enter has not waited for it yet, so the number is still its.
                 let pid = Pid::from_raw(pid).ok_or_else(|| StepError::refused("watch init", "it has no id"))?;
@@ -134,17 +147,14 @@ impl Sandbox {
                 let terminal = descriptors.into_iter().next();
                 let terminal = terminal.ok_or_else(|| StepError::refused("connect the terminal", "none came"))?;
                 watch.streams.connect(terminal).doing("connect the terminal")?;
+                self.channel.send(&Connected, &[]).doing("connect the terminal")?;
             }
             Report::Running => {}
             Report::Exited(status) => end.status = Some(status),
             Report::Lost(how) => end.lost = Some(how),
             // Killed on our word: what enter or init then say of it is of no use.
             Report::Failed(_) if end.stopped.is_some() => {}
-            Report::Failed(Failure::Setup(message)) => return Err(SandboxError::Setup(message)),
-            Report::Failed(Failure::Refused(message)) => return Err(SandboxError::Refused(message)),
-            Report::Failed(Failure::Command { message, missing }) => {
-                return Err(SandboxError::Command { message, missing });
-            }
+            Report::Failed(failure) => return Err(failure.into()),
         }
         Ok(true)
     }
@@ -200,6 +210,21 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         self.kill();
         self.finish();
+    }
+}
+
+/// Returns whether the other end has gone: a process that was killed resets the connection if it had not read all.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+}
+
+impl From<Failure> for SandboxError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Setup(message) => Self::Setup(message),
+            Failure::Refused(message) => Self::Refused(message),
+            Failure::Command { message, missing } => Self::Command { message, missing },
+        }
     }
 }
 

@@ -144,14 +144,17 @@ fn supervisor_to_be_killed() {
 fn discarded(host: &Host, script: &str) -> (Result<sandbox::Exit, SandboxError>, bool) {
     let mut lease = Lease::take(&host.state, "test").unwrap();
     let spec = host.spec(&lease, &["sh", "-c", script], false);
-    let exit = sandbox::run_and_discard(Request {
-        spec: &spec,
-        ids: &host.ids,
-        base: host.state.state(),
-        lease: &mut lease,
-        stdio: Stdio::Capture(&mut |_, _| ()),
-        cancel: &AtomicBool::new(false),
-    });
+    let exit = sandbox::run_and_discard(
+        Request {
+            spec: &spec,
+            ids: &host.ids,
+            base: host.state.state(),
+            lease: &mut lease,
+            stdio: Stdio::Capture(&mut |_, _| ()),
+            cancel: &AtomicBool::new(false),
+        },
+        None,
+    );
     let empty = bindery::fs::remove_if_empty(lease.root());
     (exit, empty)
 }
