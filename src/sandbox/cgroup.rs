@@ -173,7 +173,9 @@ impl Cgroups {
 
     /// Puts a process, and all it will start, into the groups and onto its processors.
     pub(super) fn add(&self, pid: u32) -> Result<(), CgroupError> {
-        self.dirs.iter().try_for_each(|dir| set(dir, "cgroup.procs", pid.to_string()))?;
+        for dir in &self.dirs {
+            fs::write(&dir.join("cgroup.procs"), pid.to_string()).map_err(|e| CgroupError::Move(pid, e))?;
+        }
         if self.limits.gives_way && !self.places.contains_key("cpu") {
             give::be_nice(pid);
         }
@@ -328,6 +330,9 @@ pub enum CgroupError {
         /// Where, and what the kernel said.
         source: PathError,
     },
+    /// A process cannot be moved to its group.
+    #[error("cannot move process {0} to its control group; does something else remove control groups here?")]
+    Move(u32, #[source] PathError),
     /// Nothing can start in so little memory.
     #[error("a limit of {} of memory is too little for any command to start; give at least {}", bytes(*.0), bytes(LEAST_MEMORY))]
     TooLittleMemory(u64),
