@@ -187,8 +187,9 @@ impl Cgroups {
     /// Puts a process, and all it will start, into the groups and onto its processors; `there` where it was started in
     /// [`Self::unified`].
     pub(super) fn add(&self, pid: u32, there: bool) -> Result<(), CgroupError> {
-        let mut others = self.dirs.iter().filter(|dir| !(there && is_unified(dir)));
-        others.try_for_each(|dir| set(dir, "cgroup.procs", pid.to_string()))?;
+        for dir in self.dirs.iter().filter(|dir| !(there && is_unified(dir))) {
+            fs::write(&dir.join("cgroup.procs"), pid.to_string()).map_err(|e| CgroupError::Move(pid, e))?;
+        }
         if self.limits.gives_way && !self.places.contains_key("cpu") {
             give::be_nice(pid);
         }
@@ -263,6 +264,8 @@ pub fn processors(cpus: Option<f64>, cpuset: Option<&CpuList>) -> u32 {
 /// Kills all processes of a group and removes it; one that is not there is no error.
 pub(super) fn destroy(dir: &Path) -> Result<(), PathError> {
     let started = std::time::Instant::now();
+    // The processes of one that made way could not even end on a busy host. Most groups have no such file.
+    let _ = set_if_exists(dir, "cpu.idle", "0");
     loop {
         kill_all(dir);
         match unlinkat(CWD, dir, AtFlags::REMOVEDIR) {
@@ -345,6 +348,9 @@ pub enum CgroupError {
         /// Where, and what the kernel said.
         source: PathError,
     },
+    /// A process cannot be moved to its group.
+    #[error("cannot move process {0} to its control group; does something else remove control groups here?")]
+    Move(u32, #[source] PathError),
     /// Nothing can start in so little memory.
     #[error("a limit of {} of memory is too little for any command to start; give at least {}", bytes(*.0), bytes(LEAST_MEMORY))]
     TooLittleMemory(u64),

@@ -30,9 +30,21 @@ pub(super) struct Keeper<'a> {
 impl<'a> Keeper<'a> {
     pub(super) fn new(cgroups: &'a mut Cgroups, making: Making<'a>, top: u32, now: Instant) -> Self {
         let inbox = Inbox::new(making.lease.root());
-        let courtesy = cgroups.limits.gives_way.then(|| Courtesy::new(now));
         let changed = Change::default();
-        Self { cgroups, making, top, inbox, courtesy, last: now, changed, frozen: Duration::ZERO }
+        Self { cgroups, making, top, inbox, courtesy: None, last: now, changed, frozen: Duration::ZERO }
+    }
+
+    /// Notes that the command runs: its sandbox is never frozen while it is set up.
+    pub(super) fn start(&mut self, now: Instant) {
+        self.courtesy = self.cgroups.limits.gives_way.then(|| Courtesy::new(now));
+    }
+
+    /// Lets it end as fast as anyone: with the lowest weight, on a busy host, even dying takes its time.
+    pub(super) fn let_go(&mut self) {
+        if self.courtesy.take().is_some() {
+            // Without it, it only takes longer.
+            let _ = self.cgroups.freeze(false, true);
+        }
     }
 
     /// Does what is to be done; returns for how much of the time since the last look the command stood still.

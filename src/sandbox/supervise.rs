@@ -118,6 +118,7 @@ impl Sandbox {
             let stop = cancelled.or(disk).or_else(|| watch.watchdog.check_time(now));
             if let Some(stop) = stop.filter(|_| end.status.is_none() && end.stopped.is_none()) {
                 end.stopped = Some(stop);
+                watch.keeper.let_go();
                 self.kill();
             }
             // The payload is gone; whoever reads our output need not be waited for any longer.
@@ -125,6 +126,7 @@ impl Sandbox {
                 break;
             }
         }
+        watch.keeper.let_go();
         self.finish();
         Ok(end)
     }
@@ -149,7 +151,7 @@ impl Sandbox {
                 watch.streams.connect(terminal).doing("connect the terminal")?;
                 self.channel.send(&Connected, &[]).doing("connect the terminal")?;
             }
-            Report::Running => {}
+            Report::Running => watch.keeper.start(Instant::now()),
             Report::Exited(status) => end.status = Some(status),
             Report::Lost(how) => end.lost = Some(how),
             // Killed on our word: what enter or init then say of it is of no use.

@@ -131,6 +131,21 @@ fn a_bad_unit_is_named() {
 }
 
 #[test]
+fn limits_that_mean_nothing_are_refused() {
+    for (limits, why) in [
+        ("swap = \"1GiB\"", "swap is limited together with memory"),
+        ("cpuset = \"3-1\"", "`3-1` is not a list of processors"),
+        ("io-weight = 5", "`5` is not from 10 to 1000"),
+        ("cpus = 0", "is not a number of processors"),
+        ("pids = 0", "expected a nonzero u32"),
+        ("yield = \"yes\"", "expected a boolean"),
+    ] {
+        let error = wrong(&format!("[limits]\n{limits}\n"));
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
 fn a_tree_that_nobody_defines_is_named() {
     insta::assert_snapshot!(wrong("trees = [\"tree\", \"tre\"]\n"), @r#"
     error: there is no tree `tre`
