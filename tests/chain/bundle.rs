@@ -105,7 +105,16 @@ fn other_runtimes_build_the_same_package_from_the_same_bundle_and_fail_alike() {
     let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
     let written = std::fs::read(bundles.folder.path().join("runc/config.json")).unwrap();
     let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
-    for field in ["/process", "/linux/namespaces", "/linux/maskedPaths", "/linux/readonlyPaths", "/hostname"] {
+    for field in [
+        "/process/args",
+        "/process/env",
+        "/process/rlimits",
+        "/process/user",
+        "/linux/namespaces",
+        "/linux/maskedPaths",
+        "/linux/readonlyPaths",
+        "/hostname",
+    ] {
         assert_eq!(kept.pointer(field), written.pointer(field), "{field}");
     }
     assert_eq!(kept["mounts"][0]["type"], "overlay");
