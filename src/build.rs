@@ -18,6 +18,7 @@ use crate::sandbox::IdRange;
 use crate::state::{Lock, State};
 use crate::{distfiles, process};
 
+mod bundle;
 mod error;
 mod fetch;
 mod finish;
@@ -27,6 +28,7 @@ mod publish;
 mod record;
 mod room;
 
+pub use bundle::bundle;
 pub use error::{Blame, BuildError};
 use one::Shop;
 pub use prepare::{Prepared, image, prepare};

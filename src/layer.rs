@@ -26,6 +26,7 @@ use crate::sandbox::{self, IdRange, range};
 
 mod archive;
 mod beneath;
+mod copy;
 mod pack;
 mod pax;
 mod short;
@@ -57,6 +58,10 @@ enum Job {
     Pack {
         from: PathBuf,
         newest: u64,
+    },
+    /// Copies `layers`, relative to the folder that is standard input, into the working folder.
+    Copy {
+        layers: Vec<PathBuf>,
     },
     Remove {
         path: PathBuf,
@@ -126,6 +131,16 @@ pub fn pack(
         return Ok(());
     }
     Err(LayerError::Job { what: "pack", path: from.to_path_buf(), message: process::tail(&output.stderr) })
+}
+
+/// Copies layers, the top one first and relative to `base`, into the new folder `name` of the folder `dir`, which is the
+/// caller's or the range's.
+pub fn flatten(ids: &IdRange, base: &Path, layers: &[PathBuf], dir: &Path, name: &str) -> Result<(), LayerError> {
+    // Only this folder, made here, is the range's to write in: root's own stay root's.
+    let made = dir.join(name);
+    fs::create_dir_new(&made, 0o700)?;
+    open_to_range(ids, &made)?;
+    answer(run(ids, &made, &Job::Copy { layers: layers.to_vec() }, fs::open(base)?.into())?)
 }
 
 /// Removes a file or a whole folder that the range owns, and a file system of its own with it; what is not there is no
@@ -199,6 +214,11 @@ fn perform(job: Job) -> Result<(), String> {
             let out = io::BufWriter::with_capacity(1 << 17, io::stdout().lock());
             pack::pack(&from, newest, out).map_err(|e| process::chain(&e))
         }
+        Job::Copy { layers } => {
+            // The one path to what standard input is that passes no folder above it.
+            let layers: Vec<_> = layers.iter().map(|layer| Path::new("/proc/self/fd/0").join(layer)).collect();
+            print(&copy::copy(&layers, Path::new(".")).map_err(|e| process::chain(&e))?)
+        }
         Job::Remove { path } => print(&fs::remove_tree(&path).map_err(|e| process::chain(&e))?),
         Job::Usage { path } => print(&usage::usage(&path).map_err(|e| process::chain(&e))?),
     }
@@ -239,9 +259,11 @@ struct Answer {
 }
 
 fn run(ids: &IdRange, base: &Path, job: &Job, stdin: Stdio) -> Result<Answer, LayerError> {
+    let here = PathBuf::from(".");
     let (what, path) = match job {
         Job::Unpack { into, .. } => ("unpack", into),
         Job::Pack { from, .. } => ("pack", from),
+        Job::Copy { .. } => ("copy layers to", &here),
         Job::Remove { path } => ("remove", path),
         Job::Usage { path } => ("measure", path),
     };

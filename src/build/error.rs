@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::atom::Cpv;
+use crate::atom::{Atom, Cpv};
 use crate::backend::resolution::Problem;
 use crate::backend::{ResolutionError, SettingsError, UnknownBackend};
 use crate::binhost::generation::GenerationError;
@@ -135,6 +135,20 @@ pub enum BuildError {
         /// What a write says.
         source: std::io::Error,
     },
+    /// There is nothing to be run for what was asked.
+    #[error("no package is meant by `{atom}`, so there is no step to make a bundle of; name a package")]
+    NoStep {
+        /// What was asked for.
+        atom: Atom,
+    },
+    /// A bundle is to be made of a step that needs what is not built.
+    #[error("`{cpv}` needs `{needed}`, which is not built as it would be now; build it first")]
+    NotBuilt {
+        /// The package.
+        cpv: Cpv,
+        /// What it needs.
+        needed: Box<Cpv>,
+    },
     /// The plan's order is wrong.
     #[error("`{cpv}` is to be built before `{needed}`, which it needs; this is a bug")]
     Order {
@@ -184,6 +198,8 @@ impl BuildError {
             | Self::Inputs(_)
             | Self::Fetch(_)
             | Self::Key(_)
+            | Self::NoStep { .. }
+            | Self::NotBuilt { .. }
             | Self::Lock(LockError::Held { .. }) => Blame::User,
             Self::Odd(_) | Self::Resolver { .. } | Self::Resolution(_) | Self::Graph(_) => Blame::Package,
             _ => Blame::Host,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::atom::{Cpv, NameError};
-use crate::backend::{self, Build, PackageFile};
+use crate::backend::{self, Backend, Build, PackageFile};
 use crate::binhost::pool::{Entry, Origin, Pool};
 use crate::build::finish;
 use crate::build::prepare::Prepared;
@@ -115,7 +115,7 @@ fn build_in(
     fs::create_dir_new(&scratch, 0o700)?;
     range::admit(host.ids, &scratch)?;
     let packages = scratch.join("packages");
-    lay_out(shop, planned, ready, &packages)?;
+    lay_out(shop.pool, backend, planned, ready, &packages, fs::hard_link)?;
 
     let mut binds = shop.prepared.mounts.binds();
     binds.push(Bind { from: packages, to: path(backend::PACKAGES), writable: false });
@@ -153,19 +153,26 @@ fn build_in(
     }
 }
 
-/// Lays out the packages that the root starts with, as links into the pool, with their index.
-fn lay_out(shop: &Shop<'_>, planned: &Planned, ready: &BTreeMap<Cpv, Entry>, dir: &Path) -> Result<(), BuildError> {
+/// Lays out the packages that the root starts with, each placed there from the pool by `place`, with their index.
+pub(super) fn lay_out(
+    pool: &Pool,
+    backend: &dyn Backend,
+    planned: &Planned,
+    ready: &BTreeMap<Cpv, Entry>,
+    dir: &Path,
+    place: impl Fn(&Path, &Path) -> Result<(), PathError>,
+) -> Result<(), BuildError> {
     fs::create_dir_all(dir)?;
     let mut files = Vec::new();
     for cpv in &planned.needs {
         let entry = ready
             .get(cpv)
             .ok_or_else(|| BuildError::Order { cpv: planned.cpv.clone(), needed: Box::new(cpv.clone()) })?;
-        shop.pool.verify(entry)?;
+        pool.verify(entry)?;
         let facts = &entry.facts;
         let file = dir.join(backend::package_path(cpv, facts.build_id));
         fs::create_dir_all(file.parent().unwrap_or(dir))?;
-        fs::hard_link(&entry.file, &file)?;
+        place(&entry.file, &file)?;
         files.push(PackageFile {
             cpv: cpv.clone(),
             build_id: facts.build_id,
@@ -179,7 +186,7 @@ fn lay_out(shop: &Shop<'_>, planned: &Planned, ready: &BTreeMap<Cpv, Entry>, dir
             repo: facts.repo.parse().map_err(|e: NameError| BuildError::Odd(e.to_string()))?,
         });
     }
-    Ok(fs::write_atomic(&dir.join("Packages"), shop.prepared.backend.index(&files), 0o644)?)
+    Ok(fs::write_atomic(&dir.join("Packages"), backend.index(&files), 0o644)?)
 }
 
 /// Says why a build failed.

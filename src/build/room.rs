@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use oci_spec::runtime::Spec;
+
 use crate::atom::RootPath;
 use crate::backend::{self, Step};
 use crate::build::{BuildError, Host};
@@ -85,10 +87,7 @@ impl<'a> Room<'a> {
         let folder = self.lease.root();
         let folder = folder.strip_prefix(self.host.state.state()).unwrap_or(folder).to_path_buf();
         let root = Root { lower: image.layers.clone(), upper: Some(folder) };
-        let mut env = step.env.clone();
-        env.extend(image.env.iter().filter(|(name, _)| !step.env.iter().any(|(n, _)| n == name)).cloned());
-        let command = Command { args: step.args.clone(), env, cwd: path("/"), terminal: false };
-        let spec = root::spec(&root, binds, &[], &command, limits, Network::None);
+        let spec = spec(&root, image, binds, step, limits);
         if let Some(file) = config {
             let text = serde_json::to_string_pretty(&spec).expect("a spec is plain data");
             fs::write_atomic(file, text + "\n", 0o644)?;
@@ -112,6 +111,14 @@ impl<'a> Room<'a> {
         }
         Ok(self.lease.release()?)
     }
+}
+
+/// Returns the spec of a step in a root of an image's.
+pub(super) fn spec(root: &Root, image: &Image, binds: &[Bind], step: &Step, limits: &Limits) -> Spec {
+    let mut env = step.env.clone();
+    env.extend(image.env.iter().filter(|(name, _)| !step.env.iter().any(|(n, _)| n == name)).cloned());
+    let command = Command { args: step.args.clone(), env, cwd: path("/"), terminal: false };
+    root::spec(root, binds, &[], &command, limits, Network::None)
 }
 
 /// Runs the package manager's resolver and returns what it printed.

@@ -1,6 +1,7 @@
 //! `bindery build`: builds packages and everything they need, and publishes them.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::atom::{Atom, Name};
 use crate::build::{self, BuildError, Host, Prepared};
@@ -8,11 +9,12 @@ use crate::cli::context::Context;
 use crate::cli::events::shower;
 use crate::cli::limits::LimitArgs;
 use crate::cli::report::{self, Failure, Kind, Outcome, say, table};
-use crate::fs;
 use crate::plan::Action;
 use crate::profile::Profile;
+use crate::root::bundle::ROOTFS;
 use crate::sandbox::{IdRange, range};
 use crate::state::Lease;
+use crate::{fs, layer};
 
 /// Arguments of `bindery build`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +31,9 @@ pub(super) struct Args {
     /// Say what would be built and why, and build nothing
     #[arg(long)]
     pretend: bool,
+    /// Build nothing, but write the step that would build the package to a new folder, as an OCI bundle
+    #[arg(long, value_name = "DIR", conflicts_with = "pretend")]
+    bundle_only: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -36,6 +41,7 @@ Examples:
   bindery build --profile amd64 app-misc/hello     build it and all it needs, and publish
   bindery build --profile amd64 @demo --pretend    say what would be built from a set, and why
   bindery build --profile amd64 =app-misc/hello-2.12.1
+  bindery build --profile amd64 app-misc/hello --bundle-only /srv/hello
 
 Packages that are built already and would come out the same are not built again. One that fails costs only itself and \
 what needs it: the others are published, and the exit status is 3. `bindery log PACKAGE` prints its log. \
@@ -52,6 +58,9 @@ pub(super) fn build(cx: &Context, args: Args) -> Outcome {
     })?;
     let ids = cx.prepare()?;
     let host = host(cx, &ids)?;
+    if let Some(folder) = &args.bundle_only {
+        return bundle(cx, &host, &profile, &atoms, folder);
+    }
     if args.pretend {
         return pretend(cx, &host, &profile, &atoms);
     }
@@ -66,6 +75,26 @@ pub(super) fn build(cx: &Context, args: Args) -> Outcome {
     let failed: Vec<_> = status.failed.iter().map(ToString::to_string).collect();
     Err(Failure::new(Kind::Build, anyhow::anyhow!("{} of {} failed: {}", failed.len(), of(&status), failed.join(", ")))
         .hint(format!("the whole log: bindery log {}", failed[0])))
+}
+
+/// Writes the bundle of one package's step, and says how to run it.
+fn bundle(cx: &Context, host: &Host<'_>, profile: &Profile, atoms: &[Atom], folder: &Path) -> Outcome {
+    let [atom] = atoms else {
+        return Err(Failure::user(format!("`--bundle-only` is for one package, and {} are named", atoms.len())));
+    };
+    let folder = std::path::absolute(folder).map_err(|e| Failure::new(Kind::User, e))?;
+    if fs::symlink_metadata(&folder).is_ok() {
+        return Err(Failure::user(format!("`{}` is there already; name a new folder", folder.display())));
+    }
+    let made = build::bundle(host, profile, atom, &folder, &mut shower(cx.json));
+    if made.is_err() {
+        // What is half a bundle is none; what went wrong first is what to tell.
+        let _ = layer::remove(host.ids, &folder.join(ROOTFS));
+        let _ = fs::remove_dir_all(&folder);
+    }
+    let cpv = made.map_err(|e| e.or_interrupted(&cx.cancel))?;
+    say(&format!("the step that builds {cpv} is in `{0}`: bindery run --bundle {0}", folder.display()));
+    Ok(())
 }
 
 fn of(status: &build::Status) -> String {

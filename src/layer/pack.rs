@@ -141,7 +141,7 @@ fn copy(path: &Path, size: u64, writer: &mut impl Write) -> Result<(), PackError
 
 /// Refuses what the archive would lose, such as a file's capabilities. The label that SELinux gives every file is not
 /// the folder's but the host's.
-fn check_attributes(path: &Path) -> Result<(), PackError> {
+pub(super) fn check_attributes(path: &Path) -> Result<(), PackError> {
     let mut list = vec![0_u8; 1 << 16];
     let length = match rustix::fs::llistxattr(path, list.as_mut_slice()) {
         Ok(length) => length,

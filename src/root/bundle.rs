@@ -15,8 +15,11 @@ use std::path::Path;
 use oci_spec::runtime::Spec;
 use serde_json::{Map, Value, json};
 
+pub use export::{ROOTFS, export};
 use take::Object;
 
+mod export;
+mod filter;
 mod linux;
 mod mounts;
 mod process;

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on panics")]
 
 mod bench;
+mod bundle;
 mod chain;
 mod client;
 mod everywhere;

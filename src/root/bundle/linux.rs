@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::root::bundle::Around;
+use crate::root::bundle::filter::portable;
 use crate::root::bundle::take::Object;
 use crate::root::{MASKED, READONLY, seccomp};
 
@@ -37,7 +38,7 @@ pub(super) fn read(linux: &mut Object, around: &Around<'_>, host_network: bool, 
     covered("maskedPaths", &MASKED, hide);
     covered("readonlyPaths", &READONLY, Vec::new());
     let ours = serde_json::to_value(seccomp::profile()).expect("a filter is plain data");
-    if linux.take("seccomp").is_some_and(|theirs| theirs != ours) {
+    if linux.take("seccomp").is_some_and(|theirs| theirs != ours && theirs != portable(&ours)) {
         linux.refuse("seccomp", "the sandbox has a filter of its own (docs/sandbox.md)", "remove it");
     }
     out.insert("seccomp".into(), ours);

@@ -41,10 +41,13 @@ fn template() -> Value {
     })
 }
 
-fn adopted(config: &Value, terminal: bool) -> Result<Value, Vec<String>> {
+fn around(terminal: bool) -> Around<'static> {
     let (folder, upper) = (Path::new("/srv/bundle"), Path::new("roots/1"));
-    let around = Around { folder, upper, uid: 100_000, gid: 200_000, terminal };
-    let spec = adopt(&config.to_string(), &around);
+    Around { folder, upper, uid: 100_000, gid: 200_000, terminal }
+}
+
+fn adopted(config: &Value, terminal: bool) -> Result<Value, Vec<String>> {
+    let spec = adopt(&config.to_string(), &around(terminal));
     let spec = spec.map_err(|e| e.reasons.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     Ok(serde_json::to_value(spec).unwrap())
 }
@@ -239,6 +242,18 @@ fn mappings_to_the_range_are_what_happens_anyhow() {
     config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]);
     adopted(&config, true).unwrap();
+}
+
+#[test]
+fn what_is_written_for_others_is_read_again_with_the_filter_of_our_own() {
+    let spec = adopt(&template().to_string(), &around(true)).unwrap();
+    let exported = export(&spec, 100_000, 200_000, 65536);
+    assert_eq!((&exported["root"]["path"], &exported["mounts"][0]["destination"]), (&json!("rootfs"), &json!("/proc")));
+    let ours = serde_json::to_value(crate::root::seccomp::profile()).unwrap();
+    assert_ne!(exported["linux"]["seccomp"], ours);
+    let again = serde_json::to_value(adopt(&exported.to_string(), &around(true)).unwrap()).unwrap();
+    assert_eq!(again["linux"]["seccomp"], ours);
+    assert_eq!(again["mounts"][0]["source"], "/srv/bundle/rootfs");
 }
 
 #[test]

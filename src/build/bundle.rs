@@ -1,0 +1,69 @@
+//! The step that builds a package as an OCI bundle, to be run by `bindery run --bundle` or by another runtime.
+//!
+//! ```text
+//! DIR/config.json   what our sandbox is given, with a folder as the root and the ids' maps (root/bundle/export.rs)
+//!     rootfs/       the image's layers, copied; belongs to the id range
+//!     portage/      the package manager's configuration, mounted from here
+//!     packages/     the packages that the root starts with, likewise
+//! ```
+//!
+//! Trees and source archives are mounted from the state folder. What the package needs must be built already.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::atom::{Atom, Cpv};
+use crate::backend::{self, Build};
+use crate::binhost::pool::{Entry, Pool};
+use crate::build::prepare::{Prepared, prepare};
+use crate::build::room::{self, path};
+use crate::build::{BuildError, Host, fetch, one};
+use crate::event::{Event, Sink};
+use crate::plan::{Action, Planned};
+use crate::profile::Profile;
+use crate::root::bundle::{ROOTFS, export};
+use crate::root::{Bind, Root};
+use crate::sandbox::idmap;
+use crate::{fs, layer};
+
+/// Writes the bundle of the step that builds what `atom` means to the new folder `into`; returns which package it is.
+pub fn bundle(host: &Host<'_>, profile: &Profile, atom: &Atom, into: &Path, on: Sink<'_>) -> Result<Cpv, BuildError> {
+    fs::create_dir_new(into, 0o755)?;
+    let prepared = prepare(host, profile, std::slice::from_ref(atom), &into.join("portage"), on)?;
+    // What was asked for needs all the others.
+    let planned = prepared.plan.packages.last().ok_or_else(|| BuildError::NoStep { atom: atom.clone() })?;
+    let pool = Pool::open(&host.state.profile(&profile.name));
+    let ready = needed(&pool, &prepared, planned)?;
+    fetch::fetch(host, profile, &prepared, on)?;
+    let packages = into.join("packages");
+    // Copies, not links: the bundle may lie on another file system, and outlive the pool.
+    let place = |from: &Path, to: &Path| fs::copy(from, to).map(drop);
+    one::lay_out(&pool, prepared.backend, planned, &ready, &packages, place)?;
+    let mut binds = prepared.mounts.binds();
+    binds.push(Bind { from: packages, to: path(backend::PACKAGES), writable: false });
+    let build = Build { cpv: &planned.cpv, needs: &planned.needs, source_date: host.source_date(profile) };
+    let step = prepared.backend.build(&build);
+    // The root of the spec is exchanged, so any will do.
+    let root = Root { lower: prepared.image.layers.clone(), upper: Some("roots/bundle".into()) };
+    let spec = room::spec(&root, &prepared.image, &binds, &step, &room::limits(profile));
+    on(Event::Step { what: format!("copying image {}", prepared.image.name) });
+    layer::flatten(host.ids, host.state.state(), &prepared.image.layers, into, ROOTFS)?;
+    let config = export(&spec, host.ids.uid(), host.ids.gid(), idmap::COUNT);
+    let text = serde_json::to_string_pretty(&config).expect("plain data");
+    fs::write_atomic(&into.join("config.json"), text + "\n", 0o644)?;
+    Ok(planned.cpv.clone())
+}
+
+/// Returns the packages in the pool that the step needs.
+fn needed(pool: &Pool, prepared: &Prepared, planned: &Planned) -> Result<BTreeMap<Cpv, Entry>, BuildError> {
+    let mut ready = BTreeMap::new();
+    for cpv in &planned.needs {
+        let action = prepared.plan.packages.iter().find(|other| other.cpv == *cpv).map(|other| &other.action);
+        let Some(Action::Reuse(reuse)) = action else {
+            return Err(BuildError::NotBuilt { cpv: planned.cpv.clone(), needed: Box::new(cpv.clone()) });
+        };
+        let entry = pool.find(cpv, reuse.build_id)?.ok_or_else(|| BuildError::Vanished { cpv: cpv.clone() })?;
+        ready.insert(cpv.clone(), entry);
+    }
+    Ok(ready)
+}
