@@ -18,7 +18,6 @@ use rustix::mount::{
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::fs;
-use crate::sandbox::around;
 use crate::sandbox::plan::{Kind, Overlay, Plan};
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::without::{Mechanism, Without};
