@@ -20,6 +20,7 @@ test: host-tools test-tools
 # Run the sandbox's tests on the oldest and on a current kernel, in virtual machines that have control groups v2
 test-vm: vm-tools
     tests/machine/tests
+    tests/machine/doctor
 
 # Measure whether limits hold and what --yield spares others: asked against used
 bench-quotas: host-tools build

@@ -85,6 +85,9 @@ enum Command {
     /// Show runs, and the logs of their packages
     Log(log::Args),
     /// Say what this host can do, and how to mend what it cannot
+    ///
+    /// Each primitive is tried by itself and works, is limited (all else can be done) or is missing. Nothing is changed, and
+    /// nothing is left. The exit status is 0 where nothing is missing, and 4 where something is.
     Doctor,
     /// Change the limits of what runs, or list it
     Limit(limit::Args),

@@ -127,9 +127,22 @@ pub fn examine(state: &State, ids: Option<(u32, u32)>, cancel: &AtomicBool) -> V
             [process::chain(&error), "`--state DIR` keeps everything below another folder".to_string()],
         )),
     }
+    without_user_namespaces(&mut checks);
     checks.extend(cgroup::checks(&host));
     checks.extend(tools::checks(&host));
     checks
+}
+
+/// Where there are no user namespaces, says of all that is tried in one that it was not: its own advice would mislead.
+fn without_user_namespaces(checks: &mut [Check]) {
+    const DEPENDENT: [&str; 5] = ["proc", "file systems", "devices", "binfmt_misc", "overlayfs"];
+    if checks.iter().any(|check| check.name == namespaces::USER && check.verdict == Verdict::Works) {
+        return;
+    }
+    for check in checks.iter_mut().filter(|check| DEPENDENT.contains(&check.name)) {
+        check.found = "not tried, for want of user namespaces".to_string();
+        check.mend = "mend user namespaces first".to_string();
+    }
 }
 
 /// Runs one trial, when the program's arguments (its name first) ask for it. Must be called before anything else, while

@@ -160,6 +160,37 @@ fn has_everything_with_the_documented_options(who: Who) {
     }
 }
 
+fn runs_a_command(who: Who, owner: u32) {
+    let engine = Engine::new(who);
+    let volume = engine.volume();
+    let options = [OPTIONS[0], OPTIONS[1], &volume];
+    // Root of a container cannot map the owners of a folder, so they are the range's.
+    let inside = "busybox id -u; busybox hostname; exit 7";
+    let script =
+        format!("busybox chown -R {owner}:{owner} /lower && exec bindery run --root /lower -- sh -c '{inside}'");
+    let output = engine.run("ids", &options, "root", &["sh", "-c", &script]);
+    let said = (output.status.code(), String::from_utf8_lossy(&output.stdout));
+    assert_eq!(said, (Some(7), "0\nbindery\n".into()), "{output:?}");
+    // What the engine takes away by default is not done without, but refused.
+    let output = engine.run("ids", &[&volume], "root", &["sh", "-c", &script]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    assert!(said.contains("--hostname bindery") && said.contains("hint: `bindery doctor`"), "{said}");
+    let output = engine.run("ids", &[OPTIONS[0], &volume], "root", &["sh", "-c", &script]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(125) && said.contains("--security-opt 'unmask=/proc/*'"), "{output:?}");
+}
+
+#[test]
+fn in_a_container_of_roots_a_command_runs_with_the_documented_options_only() {
+    runs_a_command(Who::Root, 0x7000_0000);
+}
+
+#[test]
+fn in_a_container_of_an_ordinary_users_a_command_runs_with_the_documented_options_only() {
+    runs_a_command(Who::User, 65536);
+}
+
 #[test]
 fn in_a_container_of_roots_everything_works_with_the_documented_options() {
     has_everything_with_the_documented_options(Who::Root);

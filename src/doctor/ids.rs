@@ -64,9 +64,11 @@ fn mapper(host: &Host, tool: &'static str, range: Option<&IdRange>) -> Check {
             Check::limited(tool, PURPOSE, found, advice::mapper_without_power(host, tool))
         };
     }
-    let tried = range.map(|range| maps(tool, &path, range));
+    let tried = range.and_then(|range| maps(tool, &path, range));
     match tried {
-        None if powerful => Check::works(tool, PURPOSE, format!("{}, not tried without ids", path.display())),
+        None if powerful => {
+            Check::works(tool, PURPOSE, format!("{}, privileged, but there is nothing to map", path.display()))
+        }
         Some(Ok(())) => Check::works(tool, PURPOSE, format!("{} maps them", path.display())),
         Some(Err(why)) if powerful => Check::missing(tool, PURPOSE, why, advice::mapper_refused(host)),
         Some(Err(why)) => Check::missing(tool, PURPOSE, why, advice::mapper_without_power(host, tool)),
@@ -87,9 +89,9 @@ fn has_power(path: &Path) -> bool {
     by_bit || rustix::fs::getxattr(path, "security.capability", &mut [0_u8; 64][..]).is_ok_and(|len| len > 0)
 }
 
-/// Has the tool map the range for a process that waits in a user namespace.
-fn maps(tool: &str, path: &Path, range: &IdRange) -> Result<(), String> {
-    let idle = Idle::start(false).map_err(|refused| refused.text())?;
+/// Has the tool map the range for a process that waits in a user namespace, if one can.
+fn maps(tool: &str, path: &Path, range: &IdRange) -> Option<Result<(), String>> {
+    let idle = Idle::start(false).ok()?;
     let (start, own) = if tool == TOOLS[0] {
         (range.uid(), rustix::process::geteuid().as_raw())
     } else {
@@ -99,5 +101,5 @@ fn maps(tool: &str, path: &Path, range: &IdRange) -> Result<(), String> {
     let mut command = process::command(path);
     command.env_clear().arg(idle.pid().to_string());
     command.args([0, start, last, last, own, 1].map(|number| number.to_string()));
-    process::run(&mut command).map(drop).map_err(|e| process::chain(&e))
+    Some(process::run(&mut command).map(drop).map_err(|e| process::chain(&e)))
 }

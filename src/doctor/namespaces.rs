@@ -9,6 +9,8 @@ use crate::doctor::trial::{self, Tried, Trying, enter, enter_user_namespace};
 use crate::doctor::{Check, advice, calls};
 use crate::sandbox::trial as call;
 
+/// The name of the check that others depend on.
+pub(super) const USER: &str = "user namespaces";
 /// What every sandbox is called.
 const HOST_NAME: &str = "bindery";
 /// Namespaces that need nothing more said of them.
@@ -21,7 +23,6 @@ const PLAIN: [(&str, CloneFlags); 5] = [
 ];
 
 pub(super) fn checks(host: &Host) -> Vec<Check> {
-    const USER: &str = "user namespaces";
     const PURPOSE: &str = "every sandbox: a build's root is nobody outside";
     let mut checks = Vec::new();
     if let Err(refused) = trial::run("user-namespace") {

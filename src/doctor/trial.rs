@@ -20,6 +20,9 @@ use crate::{fs, process};
 /// The hidden sub-command.
 const TRY: &str = "__try";
 
+/// What an idle process says once it is where it should be.
+const READY: &[u8; 1] = b"r";
+
 /// What the kernel said to a step.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(super) struct Refused {
@@ -90,6 +93,13 @@ impl Idle {
         let mut ready = [0];
         let from = idle.0.stdout.as_mut().expect("it is piped");
         from.read_exact(&mut ready).trying("create a user namespace")?;
+        // Anything else is the beginning of what was refused.
+        if ready != *READY {
+            let mut rest = ready.to_vec();
+            from.read_to_end(&mut rest).trying("create a user namespace")?;
+            let told = serde_json::from_slice::<Tried>(&rest).unwrap_or(Ok(String::new()));
+            told.and_then(|_| Err(io::Error::other("the process ended")).trying("create a user namespace"))?;
+        }
         Ok(idle)
     }
 
@@ -138,7 +148,7 @@ fn idle(name: &str) -> Option<Tried> {
         _ => return None,
     };
     Some(entered.and_then(|()| {
-        io::stdout().write_all(b"r").and_then(|()| io::stdout().flush()).trying("report")?;
+        io::stdout().write_all(READY).and_then(|()| io::stdout().flush()).trying("report")?;
         io::stdin().read_to_end(&mut Vec::new()).trying("wait")?;
         Ok(String::new())
     }))

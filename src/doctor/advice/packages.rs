@@ -10,8 +10,8 @@ pub(super) const UIDMAP: Commands =
 pub(super) const MMDEBSTRAP: Commands = [
     "apt-get install mmdebstrap",
     "dnf install mmdebstrap",
-    "install `mmdebstrap` from the AUR",
-    "none in Gentoo's own repository: https://gitlab.mister-muffin.de/josch/mmdebstrap is one Perl script",
+    "install `mmdebstrap-git` from the AUR",
+    "install the one Perl script of https://gitlab.mister-muffin.de/josch/mmdebstrap",
 ];
 pub(super) const PIP: Commands =
     ["apt-get install python3-pip", "dnf install python3-pip", "pacman -S python-pip", "emerge dev-python/pip"];
@@ -19,7 +19,7 @@ pub(super) const PIP: Commands =
 /// Returns the command for a distribution; where that is unknown, all of them.
 pub(super) fn install(distribution: Distribution, [debian, fedora, arch, gentoo]: Commands) -> String {
     let say = |text: &str| {
-        if text.starts_with("install ") || text.starts_with("none ") { text.to_string() } else { format!("`{text}`") }
+        if text.starts_with("install ") { text.to_string() } else { format!("`{text}`") }
     };
     match distribution {
         Distribution::Debian => format!("as root: {}", say(debian)),
