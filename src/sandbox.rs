@@ -45,6 +45,7 @@ mod init;
 mod mount;
 mod payload;
 mod plan;
+mod program;
 pub mod range;
 mod reap;
 mod report;

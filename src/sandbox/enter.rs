@@ -20,6 +20,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_no_new_privs};
 use crate::process;
 use crate::sandbox::channel::{Channel, MAX_DESCRIPTORS};
 use crate::sandbox::plan::Kind;
+use crate::sandbox::program::Program;
 use crate::sandbox::range::{RangeError, become_root, die_with, new_namespaces, new_user_namespace};
 use crate::sandbox::report::{Failure, Mapped, Report, Start, StartInit};
 use crate::sandbox::step::{Doing, StepError};
@@ -87,9 +88,10 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
     };
     debug_assert_eq!(binds.len(), start.plan.mounts.iter().filter(|m| matches!(m.kind, Kind::Bind(_))).count());
 
+    let program = Program::seal(&without).doing("open bindery's own program")?;
     let (mut to_init, theirs) = Channel::pair().doing("make a channel")?;
     let mut init = without
-        .clear(process::this_program())
+        .clear(program.command())
         .arg(INIT)
         .stdin(theirs.into_stdin())
         .stdout(Stdio::null())
