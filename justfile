@@ -17,6 +17,10 @@ demo: host-tools build
 test: host-tools test-tools
     cargo test
 
+# Run the probes of tests/battery under other sandboxes too (runc, crun, podman, bwrap, systemd-nspawn) and write docs/battery.md
+battery-table: host-tools test-tools
+    cargo test --test battery -- --ignored --exact the_table_of_peers
+
 # Compile bindery as it is installed: optimised and static
 build: build-tools
     cargo build --release
