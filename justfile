@@ -21,6 +21,14 @@ test: host-tools test-tools
 battery-table: host-tools test-tools
     cargo test --test battery -- --ignored --exact the_table_of_peers
 
+# Run the sandbox's tests on the oldest and on a current kernel, in virtual machines that have control groups v2
+test-vm: vm-tools
+    tests/machine/tests
+
+# Measure whether limits hold and what --yield spares others: asked against used
+bench-quotas: host-tools build
+    BINDERY_STATE={{ quote(state) }} BINDERY={{ quote(target / "release/bindery") }} tests/bench-quotas
+
 # Compile bindery as it is installed: optimised and static
 build: build-tools
     cargo build --release
@@ -49,6 +57,10 @@ fix:
 doc:
     cargo doc --no-deps --document-private-items
 
+# Measure how long a sandbox takes to start and end, beside others: `just bench-sandbox --user NAME --rounds 200`
+bench-sandbox *args: build-tools bench-tools
+    cargo bench --bench startup -- {{ args }}
+
 # Find or install what is needed to compile
 build-tools:
     tests/host-tools build
@@ -60,3 +72,11 @@ host-tools:
 # Find or install what only the tests need
 test-tools:
     tests/host-tools test
+
+# Find or install what only the virtual machine of the tests needs
+vm-tools:
+    tests/host-tools vm
+
+# Find or install what the bench compares with
+bench-tools:
+    tests/host-tools bench

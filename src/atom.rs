@@ -7,6 +7,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+pub use cpus::CpuList;
+
+mod cpus;
+
 /// Declares a newtype over `String` that is checked when parsed, shows as its text and serialises through it.
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident, $what:literal, $check:expr) => {

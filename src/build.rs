@@ -3,6 +3,7 @@
 //! A package that fails costs only itself and what needs it: the others are built, what is finished is kept, and the
 //! last good package of a failed one stays published.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
@@ -10,7 +11,7 @@ use crate::atom::{Atom, Cpv};
 use crate::binhost::pool::{Entry, Pool};
 use crate::config::Config;
 use crate::event::{Event, Sink};
-use crate::package::{DEFAULT_SOURCE_DATE, SecretKey, key};
+use crate::package::{DEFAULT_SOURCE_DATE, SigningKey};
 use crate::plan::Action;
 use crate::profile::Profile;
 use crate::sandbox::IdRange;
@@ -29,7 +30,7 @@ mod room;
 pub use error::{Blame, BuildError};
 use one::Shop;
 pub use prepare::{Prepared, image, prepare};
-pub use record::{Outcome, Record, Status, runs};
+pub use record::{Outcome, Record, Status, note, runs};
 
 /// What a run has to work with.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +43,8 @@ pub struct Host<'a> {
     pub ids: &'a IdRange,
     /// Set by a signal: everything is stopped and cleaned up.
     pub cancel: &'a AtomicBool,
-    /// How many jobs one build may run at a time.
-    pub jobs: u32,
+    /// How many jobs one build may run at a time, however many processors there are.
+    pub jobs: Option<u32>,
     /// `SOURCE_DATE_EPOCH` from the environment, which wins over the profile's.
     pub source_date: Option<u64>,
     /// Through which proxy source archives are fetched.
@@ -79,7 +80,7 @@ pub fn build(
     let dir = host.state.profile(&profile.name);
     let held = dir.lock()?;
     // Before anything is built: it would be of no use without.
-    let key = key::load(&host.state.keys(), &profile.key)?;
+    let key = SigningKey::open(&host.state.keys(), &profile.key).map_err(BuildError::Key)?;
     let mut record = Record::start(host.state, &profile.name, asked)?;
     record.write_json("request.json", &Asked { version: 1, atoms: asked, profile })?;
     let started = Event::RunStarted { run: record.status.id.clone(), profile: profile.name.clone() };
@@ -106,7 +107,7 @@ fn run(
     profile: &Profile,
     atoms: &[Atom],
     held: &Lock,
-    key: &SecretKey,
+    key: &SigningKey,
     record: &mut Record,
     on: Sink<'_>,
 ) -> Result<(), BuildError> {
@@ -119,7 +120,8 @@ fn run(
     record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build }, on);
     fetch::fetch(host, profile, &prepared, &mut |event| record.tell(event, on))?;
     let source_date = host.source_date(profile);
-    let shop = Shop { host, profile, prepared: &prepared, pool: &pool, held, key, source_date };
+    let limits = RefCell::new(room::limits(profile));
+    let shop = Shop { host, profile, prepared: &prepared, pool: &pool, held, key, source_date, limits };
     let ready = packages(&shop, record, on)?;
     let Some(published) = publish::publish(&shop, &ready)? else { return Ok(()) };
     record.status.generation = Some(published.generation.number);

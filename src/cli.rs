@@ -19,6 +19,8 @@ mod entry;
 mod events;
 mod image;
 mod key;
+mod limit;
+mod limits;
 mod log;
 mod profile;
 mod reap;
@@ -84,11 +86,13 @@ enum Command {
     Log(log::Args),
     /// Say what this host can do, and how to mend what it cannot
     Doctor,
+    /// Change the limits of what runs, or list it
+    Limit(limit::Args),
     /// Remove what killed processes left behind
     Reap,
 }
 
-/// An image or a profile to take a root from.
+/// An image, a profile or folders to take a root from.
 #[derive(Debug, clap::Args)]
 #[group(required = false, multiple = false)]
 struct Source {
@@ -98,6 +102,9 @@ struct Source {
     /// The profile whose image, environment and limits to run in
     #[arg(long, value_name = "NAME")]
     profile: Option<Name>,
+    /// The folder to run in, which is never changed; of several the first one is on top
+    #[arg(long, value_name = "DIR")]
+    root: Vec<PathBuf>,
 }
 
 /// Runs the program with its arguments, the first being its name, and returns its exit code.
@@ -139,6 +146,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Serve(args) => serve::serve(&cx, &args),
         Command::Log(args) => log::log(&cx, &args),
         Command::Doctor => doctor::doctor(&cx),
+        Command::Limit(args) => limit::limit(&cx, &args),
         Command::Reap => reap::reap(&cx),
     }
 }

@@ -9,11 +9,14 @@
 //! key = "default"
 //! source-date-epoch = 1700000000   # seconds since 1970
 //! mirrors = ["https://mirror.example/gentoo"]
-//! jobs = 4                         # packages at one time
+//! jobs = 4                         # how many jobs one package is built with at most, however many processors there are
+//! yield = true                     # builds make way for others (docs/limits.md)
 //! [trees.gentoo]
 //! path = "../gentoo"               # from the folder of this file
 //! [sets]
 //! world = ["app-misc/hello"]       # asked for as @world
+//! [archives]                       # where images' packages come from, if not from where the host's own apt has them
+//! Debian = "https://mirror.example/debian"    # by the label in the archive's Release files
 //! [ids]                            # subordinate ids for root; everyone else has theirs in /etc/subuid
 //! start = 2000000000
 //! [serve]
@@ -42,7 +45,7 @@ pub use diagnostic::{At, Diagnostic, Source};
 pub use search::{Found, Kind, Search, SearchError, Unknown};
 pub use suggest::{closest, listed};
 pub(crate) use value::tidy;
-pub use value::{Mirror, PortageProfile};
+pub use value::{Mirror, PortageProfile, Uri};
 
 /// The newest version of `bindery.toml` and of profiles that this program reads.
 pub(crate) const VERSION: u32 = 1;
@@ -61,7 +64,9 @@ pub struct Config {
     pub trees: BTreeMap<Name, At<PathBuf>>,
     /// Sets of packages, for all profiles.
     pub sets: BTreeMap<Name, At<Vec<Atom>>>,
-    /// Start and count of root's subordinate ids.
+    /// Where archives of distribution packages are served, by the label in their Release files.
+    pub archives: BTreeMap<String, Uri>,
+    /// The first of root's subordinate user ids, and of its group ids.
     pub ids: Option<(u32, u32)>,
     /// Where `serve` listens.
     pub listen: Option<SocketAddr>,
@@ -84,8 +89,10 @@ pub struct Defaults {
     pub source_date_epoch: Option<At<u64>>,
     /// Mirrors of source archives; folders are absolute.
     pub mirrors: Option<At<Vec<Mirror>>>,
-    /// How many packages are built at one time.
+    /// How many jobs one package is built with at most.
     pub jobs: Option<u32>,
+    /// Whether builds make way for others.
+    pub gives_way: Option<bool>,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -99,6 +106,8 @@ struct ConfigFile {
     trees: BTreeMap<Name, TreeTable>,
     #[serde(default)]
     sets: BTreeMap<Name, Spanned<Vec<Spanned<Atom>>>>,
+    #[serde(default)]
+    archives: BTreeMap<String, Uri>,
     ids: Option<IdsTable>,
     serve: Option<ServeTable>,
 }
@@ -113,6 +122,8 @@ struct DefaultsTable {
     source_date_epoch: Option<Spanned<u64>>,
     mirrors: Option<Spanned<Vec<Spanned<Mirror>>>>,
     jobs: Option<std::num::NonZeroU32>,
+    #[serde(rename = "yield")]
+    gives_way: Option<bool>,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -142,6 +153,7 @@ impl Config {
             defaults: Defaults::default(),
             trees: BTreeMap::new(),
             sets: BTreeMap::new(),
+            archives: BTreeMap::new(),
             ids: None,
             listen: None,
             files: Vec::new(),
@@ -177,6 +189,7 @@ impl Config {
             self.defaults.mirrors = Some(absolute(At::new(plain(mirrors), source))?);
         }
         self.defaults.jobs = self.defaults.jobs.or(defaults.jobs.map(std::num::NonZeroU32::get));
+        self.defaults.gives_way = self.defaults.gives_way.or(defaults.gives_way);
         for (name, tree) in file.trees {
             let at = At::new(tree.path, source);
             let path = tidy(&folder.join(&at.value));
@@ -185,6 +198,9 @@ impl Config {
         for (name, atoms) in file.sets {
             self.sets.entry(name).or_insert(At::new(plain(atoms), source));
         }
+        for (label, uri) in file.archives {
+            self.archives.entry(label).or_insert(uri);
+        }
         if let (None, Some(ids)) = (self.ids, file.ids) {
             let (start, count) = (At::new(ids.start, source), ids.count.unwrap_or(ID_COUNT));
             // Id 0 is the host's root, and the last id (-1) means "none" to the kernel.
@@ -192,7 +208,7 @@ impl Config {
                 let label = format!("expected a start above 0 and at least {ID_COUNT} ids, all below 2^32 - 1");
                 return Err(start.complain("these subordinate ids cannot be used", label).into());
             }
-            self.ids = Some((start.value, count));
+            self.ids = Some((start.value, start.value));
         }
         self.listen = self.listen.or(file.serve.map(|serve| serve.listen));
         Ok(())

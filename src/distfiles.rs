@@ -29,6 +29,7 @@ pub use ureq::Proxy;
 use download::Unsuccessful;
 use layout::Layout;
 use part::Part;
+pub use part::sweep;
 
 /// How many archives are fetched at one time.
 const AT_ONCE: usize = 4;
@@ -92,7 +93,7 @@ pub fn fetch(request: &Request<'_>, on: Sink<'_>) -> Result<Summary, FetchError>
         }
     }
     fs::create_dir_all(request.folder)?;
-    part::sweep(request.folder)?;
+    sweep(request.folder)?;
     let work = Work {
         request,
         agent: OnceLock::new(),

@@ -70,6 +70,11 @@ pub enum Event {
         /// How many are to be built.
         of: usize,
     },
+    /// Somebody changed the limits of what is being built.
+    LimitsChanged {
+        /// Each limit with what gives it now.
+        limits: std::collections::BTreeMap<String, String>,
+    },
     /// A package was built, checked, signed and put into the pool.
     BuildFinished {
         /// The package.

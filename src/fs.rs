@@ -2,16 +2,21 @@
 //!
 //! Everything else in bindery uses these instead of `std::fs` (clippy enforces it), so that no message ever reads
 //! "No such file or directory" without naming one. Publishing goes through [`write_atomic`] and [`replace_symlink`]:
-//! write beside, fsync, rename, fsync the folder.
+//! write beside, fsync, rename, fsync the folder. What is written beside ([`NEW`]) is locked by its writer from before it
+//! has a name, so that [`remove_abandoned`] tells what a process left that was killed.
 
 #![expect(clippy::disallowed_methods, reason = "this is where they are wrapped")]
 
 use std::fs as sys;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+mod remove;
+
+pub(crate) use remove::{FOLDER, empty_folder, names, remove_in, remove_tree};
 pub use std::fs::{File, Metadata};
 
 /// Returns the bytes of a file.
@@ -71,26 +76,111 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), PathError> {
     sys::write(path, bytes).map_err(PathError::on("write", path))
 }
 
+/// What the names of files begin with that are not in their place yet.
+pub const NEW: &str = ".new-";
+/// What the names of links begin with that are not in their place yet; the rest is their writer's process id.
+const NEW_LINK: &str = ".new-link-";
+
 /// Writes a file so that a reader, or a machine that stops at any moment, sees the old content or the new one.
 pub fn write_atomic(path: &Path, bytes: impl AsRef<[u8]>, mode: u32) -> Result<(), PathError> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .permissions(sys::Permissions::from_mode(mode))
-        .tempfile_in(dir)
-        .map_err(PathError::on("write a file in", dir))?;
-    // Not through the wrapper, whose errors name the temporary file.
-    file.as_file_mut().write_all(bytes.as_ref()).map_err(PathError::on("write", path))?;
-    file.as_file().set_permissions(sys::Permissions::from_mode(mode)).map_err(PathError::on("write", path))?;
-    file.as_file().sync_all().map_err(PathError::on("write", path))?;
-    file.persist(path).map_err(|e| PathError::on("write", path)(e.error))?;
+    let failed = |e| PathError::on("write", path)(e);
+    let write = |mut file: &File| {
+        file.write_all(bytes.as_ref())?;
+        file.set_permissions(sys::Permissions::from_mode(mode))?;
+        file.sync_all()
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(NEW).permissions(sys::Permissions::from_mode(mode));
+    match unnamed(dir, mode).map_err(PathError::on("write a file in", dir))? {
+        Some(file) => {
+            write(&file).map_err(failed)?;
+            let named = builder.make_in(dir, |new| name(&file, new)).map_err(PathError::on("write a file in", dir))?;
+            named.persist(path).map_err(|e| failed(e.error))?;
+        }
+        None => {
+            let file = builder.tempfile_in(dir).map_err(PathError::on("write a file in", dir))?;
+            file.as_file().lock().map_err(failed)?;
+            // Not through the wrapper, whose errors name the temporary file.
+            write(file.as_file()).map_err(failed)?;
+            file.persist(path).map_err(|e| failed(e.error))?;
+        }
+    }
     sync_dir(dir)
+}
+
+/// Writes a file that must not exist yet, so that a reader, or a machine that stops at any moment, sees nothing or all of
+/// it.
+pub fn write_new(path: &Path, bytes: impl AsRef<[u8]>, mode: u32) -> Result<(), PathError> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let Some(mut file) = unnamed(dir, mode)? else {
+            let mut new = tempfile::Builder::new().prefix(NEW).tempfile_in(dir)?;
+            new.as_file().lock()?;
+            new.as_file_mut().write_all(bytes.as_ref())?;
+            new.as_file().set_permissions(sys::Permissions::from_mode(mode))?;
+            new.as_file().sync_all()?;
+            return new.persist_noclobber(path).map(drop).map_err(|e| e.error);
+        };
+        file.write_all(bytes.as_ref())?;
+        file.set_permissions(sys::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        name(&file, path)
+    };
+    write().map_err(PathError::on("create", path))?;
+    sync_dir(dir)
+}
+
+/// Makes a file that has no name yet, and so is gone with this process, and locks it; nothing where the file system has
+/// no such files.
+fn unnamed(dir: &Path, mode: u32) -> io::Result<Option<File>> {
+    let flags = nix::libc::O_TMPFILE;
+    match sys::OpenOptions::new().read(true).write(true).mode(mode).custom_flags(flags).open(dir) {
+        Ok(file) => {
+            file.lock()?;
+            Ok(Some(file))
+        }
+        // A file system or a kernel without them (open(2)).
+        Err(e) if [nix::libc::EOPNOTSUPP, nix::libc::EISDIR].map(Some).contains(&e.raw_os_error()) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn name(file: &File, path: &Path) -> io::Result<()> {
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let follow = rustix::fs::AtFlags::SYMLINK_FOLLOW;
+    Ok(rustix::fs::linkat(rustix::fs::CWD, unnamed, rustix::fs::CWD, path, follow)?)
+}
+
+/// Removes the temporary files of [`write_atomic`], [`write_new`] and [`replace_symlink`] in a folder that nobody is
+/// writing any more; returns how many there were. A folder that is not there has none.
+pub fn remove_abandoned(dir: &Path) -> Result<usize, PathError> {
+    let mut removed = 0;
+    for path in read_dir_if_exists(dir)? {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| name.starts_with(NEW)) else {
+            continue;
+        };
+        let abandoned = match symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => {
+                let pid = name.strip_prefix(NEW_LINK);
+                pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+            }
+            // Locked by another: it is being written. Gone meanwhile: it is in its place.
+            Ok(found) if found.is_file() => open_regular(&path).is_ok_and(|file| file.try_lock().is_ok()),
+            _ => false,
+        };
+        if abandoned {
+            remove_file(&path)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 /// Makes `link` a symbolic link to `target`, replacing an earlier one by one rename.
 pub fn replace_symlink(target: &Path, link: &Path) -> Result<(), PathError> {
     let dir = link.parent().unwrap_or(Path::new("."));
-    let new = dir.join(format!(".new-link-{}", std::process::id()));
+    let new = dir.join(format!("{NEW_LINK}{}", std::process::id()));
     match sys::remove_file(&new) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(PathError::on("remove", &new)(e)),
         _ => {}
@@ -184,6 +274,11 @@ pub fn remove_dir_all(path: &Path) -> Result<(), PathError> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(PathError::on("remove", path)(e)),
         _ => Ok(()),
     }
+}
+
+/// Removes a folder if there is nothing in it; returns whether it is gone.
+pub fn remove_if_empty(path: &Path) -> bool {
+    sys::remove_dir(path).is_ok()
 }
 
 /// Returns what is known of a file, following links.
@@ -298,6 +393,37 @@ mod tests {
         replace_symlink(Path::new("2"), &link).unwrap();
         assert_eq!(read_link(&link).unwrap(), Path::new("2"));
         assert_eq!(read_dir(dir.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_new_file_is_whole_and_never_replaces_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        write_new(&file, "one", 0o600).unwrap();
+        assert_eq!(write_new(&file, "two", 0o600).unwrap_err().source.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(read(&file).unwrap(), b"one");
+        assert_eq!(metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(read_dir(dir.path()).unwrap(), [file]);
+    }
+
+    #[test]
+    fn only_what_nobody_writes_any_more_is_abandoned() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        write(&path("in-its-place"), "x").unwrap();
+        write(&path(".new-dead"), "half").unwrap();
+        create_dir(&path(".new-folder"), 0o755).unwrap();
+        let held = create_new(&path(".new-alive"), 0o600).unwrap();
+        held.lock().unwrap();
+        symlink(Path::new("x"), &path(&format!(".new-link-{}", std::process::id()))).unwrap();
+        // No process has this number: it is above the highest there can be.
+        symlink(Path::new("x"), &path(".new-link-4194305")).unwrap();
+        assert_eq!(remove_abandoned(dir.path()).unwrap(), 2);
+        assert!(!path(".new-dead").exists() && path(".new-alive").exists() && path(".new-folder").exists());
+        drop(held);
+        assert_eq!(remove_abandoned(dir.path()).unwrap(), 1);
+        assert_eq!(remove_abandoned(&path("not-there")).unwrap(), 0);
+        assert_eq!(read_dir(dir.path()).unwrap().len(), 3);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! where or by whom it was made. All times are at most the definition's `source-date`, which is also when the image
 //! says it was created.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::atom::Name;
+use crate::config::Uri;
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::fs::{self, PathError};
@@ -39,8 +41,7 @@ mod wheel;
 
 pub use apt::AptError;
 pub use definition::{
-    Archive, Definition, DefinitionError, Folder, Group, Kind, Recipe, Replacement, SourceDate, Text, Uri, User, Wheel,
-    Word,
+    Archive, Definition, DefinitionError, Folder, Group, Kind, Recipe, Replacement, SourceDate, Text, User, Wheel, Word,
 };
 pub use layout::{LayoutError, Origin};
 pub use lock::{Deb, Lock, LockError};
@@ -56,6 +57,8 @@ pub struct Context<'a> {
     pub state: &'a State,
     /// Who owns what is unpacked.
     pub ids: &'a IdRange,
+    /// Where archives are served, by label; for others the host's own apt is asked.
+    pub archives: &'a BTreeMap<String, Uri>,
     /// Set when the user wants no more of it.
     pub cancel: &'a AtomicBool,
 }
@@ -125,7 +128,7 @@ fn make_in(
     events: Sink<'_>,
 ) -> Result<Image, ImageError> {
     let Definition { name, recipe, .. } = definition;
-    let apt = apt::Apt::new(&tmp.join("apt"), recipe, cx.cancel)?;
+    let apt = apt::Apt::new(&tmp.join("apt"), recipe, cx)?;
     let parts = match mode {
         Mode::Newest => debian::newest(recipe, &apt, events)?,
         Mode::Locked(lock) => debian::locked(cx, definition, lock, &apt, events)?,

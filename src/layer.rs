@@ -22,21 +22,19 @@ use sha2::{Digest as _, Sha256};
 use crate::digest::Digest;
 use crate::fs::{self, File, PathError};
 use crate::process;
-use crate::sandbox::{IdRange, range};
+use crate::sandbox::{self, IdRange, range};
 
 mod archive;
 mod beneath;
 mod pack;
 mod pax;
-mod remove;
 mod short;
 mod unpack;
 mod usage;
 
 pub use archive::{Archive, ArchiveError, Kind, Limits, Member};
-pub(crate) use beneath::{Beneath, names};
+pub(crate) use beneath::Beneath;
 pub use pack::PackError;
-pub(crate) use remove::remove_in;
 pub use short::short_name;
 pub use unpack::{UnpackError, Unpacked};
 
@@ -130,15 +128,32 @@ pub fn pack(
     Err(LayerError::Job { what: "pack", path: from.to_path_buf(), message: process::tail(&output.stderr) })
 }
 
-/// Removes a file or a whole folder that the range owns; what is not there is no error.
+/// Removes a file or a whole folder that the range owns, and a file system of its own with it; what is not there is no
+/// error.
 pub fn remove(ids: &IdRange, path: &Path) -> Result<(), LayerError> {
     let (base, name) = split(path)?;
     if fs::symlink_metadata(path).is_err_and(|e| e.source.kind() == io::ErrorKind::NotFound) {
         return Ok(());
     }
+    // What a sandbox has emptied itself needs no other process.
+    if fs::remove_if_empty(path) {
+        return Ok(());
+    }
+    sandbox::unmount(path);
     answer::<()>(run(ids, base, &Job::Remove { path: name }, Stdio::null())?)?;
     // The folder above may be ours: then what is empty now is left to us.
     Ok(fs::remove_dir_all(path)?)
+}
+
+/// Removes a file or a whole folder of this user's, with what the range may have put into it; what is not there is no
+/// error.
+pub fn clear(ids: &IdRange, path: &Path) -> Result<(), LayerError> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.source.kind() == io::ErrorKind::NotADirectory => Ok(fs::remove_file(path)?),
+        // Of the range's folders an ordinary user may not remove what is in them.
+        Err(e) if e.source.kind() == io::ErrorKind::PermissionDenied && !ids.is_roots() => remove(ids, path),
+        other => Ok(other?),
+    }
 }
 
 /// Returns how many bytes of disk a folder that the range owns takes.
@@ -184,7 +199,7 @@ fn perform(job: Job) -> Result<(), String> {
             let out = io::BufWriter::with_capacity(1 << 17, io::stdout().lock());
             pack::pack(&from, newest, out).map_err(|e| process::chain(&e))
         }
-        Job::Remove { path } => print(&remove::remove(&path).map_err(|e| process::chain(&e))?),
+        Job::Remove { path } => print(&fs::remove_tree(&path).map_err(|e| process::chain(&e))?),
         Job::Usage { path } => print(&usage::usage(&path).map_err(|e| process::chain(&e))?),
     }
 }

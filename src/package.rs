@@ -29,6 +29,7 @@
 //! sees the result as opaque bytes in a frame whose every byte is known. Nothing signs that frame, so
 //! [`verify`](verify::verify) accepts just one.
 
+pub mod apart;
 pub mod archive;
 pub mod certificate;
 pub mod contents;
@@ -50,8 +51,9 @@ pub mod verify;
 #[cfg(test)]
 mod variants;
 
+pub use apart::{SigningKey, SigningKeyError};
 pub use certificate::{Certificate, CertificateError};
-pub use entry::{SignApartError, entry, sign_apart};
+pub use entry::entry;
 pub use facts::{Elf, Facts, Privileged};
 pub use key::{KeyError, SecretKey};
 pub use normalise::{NormaliseError, NormaliseOptions, Normalised, build_time, normalise, parse_result};

@@ -29,9 +29,14 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Returns a command that starts this same program again, whatever has become of its file.
+/// Returns the path to start this same program again by, whatever has become of its file.
+pub fn program() -> &'static Path {
+    PROGRAM.get().map_or(Path::new("/proc/self/exe"), PathBuf::as_path)
+}
+
+/// Returns a command that starts this same program again.
 pub fn this_program() -> Command {
-    command(PROGRAM.get().map_or(Path::new("/proc/self/exe"), PathBuf::as_path))
+    command(program())
 }
 
 /// Returns [`this_program`] in a process group of its own: what a terminal sends to its foreground group (Ctrl-C) reaches

@@ -31,7 +31,7 @@
 //! world = ["app-misc/hello"]        # @world
 //! [env]                             # other variables for make.conf
 //! L10N = "en"
-//! [limits]                          # cpus and pids are numbers; the others have units
+//! [limits]                          # docs/limits.md
 //! memory = "4GiB"
 //! time = "2h"
 //! ```
@@ -52,7 +52,7 @@ mod show;
 mod text;
 
 pub use file::ProfileFile;
-pub use limits::{Limits, parse_size, parse_time};
+pub use limits::{Limits, parse_cpus, parse_io_weight, parse_size, parse_swap, parse_time};
 pub use sets::SetError;
 pub use text::{
     Arch, Chost, Description, Feature, Keyword, License, Options, PackageLine, UseWord, Variable, VariableValue,

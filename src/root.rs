@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxMemoryBuilder, LinuxNamespaceBuilder,
-    LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount, MountBuilder,
-    PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBlockIoBuilder, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxMemoryBuilder,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount,
+    MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use crate::atom::RootPath;
+use crate::atom::{CpuList, RootPath};
 
+pub mod bundle;
 mod seccomp;
 
 /// The host name in every sandbox: builds must not know where they run.
@@ -113,16 +114,24 @@ pub struct Command {
 pub struct Limits {
     /// Processors: 1.5 is one and a half.
     pub cpus: Option<f64>,
-    /// Bytes of memory; there is no swap.
+    /// The processors it may run on.
+    pub cpuset: Option<CpuList>,
+    /// Bytes of memory.
     pub memory: Option<u64>,
+    /// Bytes of swap beside the memory; none unless set.
+    pub swap: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// Share of the disk beside others', from 10 to 1000 (100 is usual).
+    pub io_weight: Option<u16>,
     /// Bytes in the root's writable folder.
     pub disk: Option<u64>,
     /// From start to end.
     pub time: Option<Duration>,
     /// Without any output.
     pub silence: Option<Duration>,
+    /// Whether it makes way for others when they wait.
+    pub gives_way: bool,
 }
 
 /// What a command reaches.
@@ -207,6 +216,7 @@ fn annotations(limits: &Limits, network: Network) -> HashMap<String, String> {
         ("bindery.time", limits.time.map(seconds)),
         ("bindery.silence", limits.silence.map(seconds)),
         ("bindery.disk", limits.disk.map(|bytes| bytes.to_string())),
+        ("bindery.yield", limits.gives_way.then(|| "true".to_string())),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name.to_string(), value?)))
@@ -223,21 +233,35 @@ fn namespaces(network: Network) -> Vec<oci_spec::runtime::LinuxNamespace> {
 fn resources(limits: &Limits) -> Option<LinuxResources> {
     let signed = |limit: u64| i64::try_from(limit).unwrap_or(i64::MAX);
     let mut resources = LinuxResourcesBuilder::default().build().expect(COMPLETE);
+    let none = resources.clone();
+    let mut cpu = LinuxCpuBuilder::default().build().expect(COMPLETE);
     if let Some(cpus) = limits.cpus {
-        #[expect(clippy::cast_possible_truncation, reason = "a cast of a float saturates, which is what is wanted")]
-        let quota = (cpus * CPU_PERIOD as f64).round() as i64;
-        let cpu = LinuxCpuBuilder::default().quota(quota.max(1000)).period(CPU_PERIOD);
-        resources.set_cpu(Some(cpu.build().expect(COMPLETE)));
+        let (quota, period) = quota(cpus);
+        cpu.set_quota(Some(signed(quota))).set_period(Some(period));
     }
-    if let Some(memory) = limits.memory {
+    cpu.set_cpus(limits.cpuset.as_ref().map(ToString::to_string));
+    resources.set_cpu((limits.cpus.is_some() || limits.cpuset.is_some()).then_some(cpu));
+    if limits.memory.is_some() || limits.swap.is_some() {
+        let mut memory = LinuxMemoryBuilder::default().build().expect(COMPLETE);
         // For the OCI, swap is the sum of both.
-        let memory = LinuxMemoryBuilder::default().limit(signed(memory)).swap(signed(memory));
-        resources.set_memory(Some(memory.build().expect(COMPLETE)));
+        let sum = limits.memory.unwrap_or(0).saturating_add(limits.swap.unwrap_or(0));
+        memory.set_limit(limits.memory.map(signed)).set_swap(Some(signed(sum)));
+        resources.set_memory(Some(memory));
     }
     if let Some(pids) = limits.pids {
         resources.set_pids(Some(LinuxPidsBuilder::default().limit(signed(pids)).build().expect(COMPLETE)));
     }
-    (limits.cpus.is_some() || limits.memory.is_some() || limits.pids.is_some()).then_some(resources)
+    if let Some(weight) = limits.io_weight {
+        resources.set_block_io(Some(LinuxBlockIoBuilder::default().weight(weight).build().expect(COMPLETE)));
+    }
+    (resources != none).then_some(resources)
+}
+
+/// Returns microseconds of processor time, and of the period that they are for.
+pub fn quota(cpus: f64) -> (u64, u64) {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
+    let quota = (cpus * CPU_PERIOD as f64).round() as u64;
+    (quota.max(1000), CPU_PERIOD)
 }
 
 fn mounts(root: &Root, binds: &[Bind], tmpfs: &[Tmpfs]) -> Vec<Mount> {

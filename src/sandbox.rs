@@ -26,27 +26,38 @@ use oci_spec::runtime::Spec;
 
 use crate::fs::{self, PathError};
 use crate::process;
-use crate::state::{Lease, StateError};
-use cgroup::Cgroups;
+use crate::state::{Lease, StateError, start_time};
+use cgroup::{Cgroups, Making};
+use disk::Disk;
+use keeper::Keeper;
 use plan::{Kind, Plan};
 use report::Start;
 use stdio::Streams;
 use step::{Doing, StepError};
-use supervise::{Sandbox, Watch, start_time};
-use usage::Meter;
-use watchdog::{RESERVE, Watchdog};
+use supervise::{Sandbox, Watch};
+use watchdog::Watchdog;
 
 mod achieved;
 mod cgroup;
+mod change;
 mod channel;
+mod child;
+mod courtesy;
+mod disk;
 mod enter;
+mod filesystem;
+mod held;
 pub mod idmap;
 mod init;
+mod keeper;
+mod layers;
 mod mount;
 mod payload;
 mod plan;
+mod pressure;
 mod program;
 pub mod range;
+mod reached;
 mod reap;
 mod report;
 mod seccomp;
@@ -54,15 +65,19 @@ mod stdio;
 mod step;
 mod supervise;
 mod sys;
+pub mod trial;
 mod usage;
 mod watchdog;
 mod without;
 
 pub use achieved::Achieved;
-pub use cgroup::CgroupError;
+pub use cgroup::{CgroupError, Killed, processors};
+pub use change::{Change, ChangeError, change};
+pub(crate) use filesystem::unmount;
 pub use idmap::{IdRange, IdRangeError};
-pub use plan::Unsupported;
-pub use reap::reap;
+pub use layers::LayerError;
+pub use plan::{Unsupported, unsupported};
+pub use reap::{reap, reap_groups};
 pub use report::Status;
 pub use stdio::{Stdio, Stream};
 pub use watchdog::Stopped;
@@ -101,10 +116,20 @@ pub struct Exit {
     pub stopped: Option<Stopped>,
     /// How many of its processes the kernel killed for want of memory, where memory is limited.
     pub oom_kills: u64,
+    /// Who they were, as far as the host lets us know.
+    pub oom_killed: Vec<Killed>,
+    /// The limit of memory at the end, in bytes.
+    pub memory_limit: Option<u64>,
     /// How often it could not start a process because of their limit, where a control group gives it.
     pub refused_processes: u64,
+    /// The limit of processes at the end.
+    pub pids_limit: Option<u64>,
     /// The most bytes of memory it used, where memory is limited.
     pub peak_memory: Option<u64>,
+    /// For how many milliseconds it stood still to make way for others, where it was to.
+    pub yielded: Option<u64>,
+    /// Limits that were changed while it ran.
+    pub changed: Change,
     /// What isolation and limits it really had.
     pub achieved: Achieved,
 }
@@ -117,7 +142,8 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
         INIT => init::main(),
         PAYLOAD => payload::main(),
         _ => {
-            let done = range::map_parent(args).or_else(|| usage::main(args)).map(|()| true);
+            let done =
+                range::map_parent(args).or_else(|| usage::main(args)).or_else(|| held::main(args)).map(|()| true);
             let done = done.or_else(|| range::give_inside(args))?;
             return Some(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -127,49 +153,90 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
 
 /// Runs a command to its end, and leaves no process behind.
 pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
+    run_and(request, false)
+}
+
+/// Like [`run`], for a root that nobody wants to look at: the lease's folder is empty afterwards. What still has a handle
+/// on the id range does it, which is much quicker than another process that has to get one. Should it be killed, the
+/// folder is as full as after [`run`]: the caller removes it in either case.
+pub fn run_and_discard(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
+    run_and(request, true)
+}
+
+fn run_and(request: Request<'_, '_>, discard: bool) -> Result<Exit, SandboxError> {
     let Request { spec, ids, base, lease, stdio, cancel } = request;
     let mut plan = Plan::read(spec)?;
     if plan.process.terminal != matches!(stdio, Stdio::Terminal) {
         return Err(Unsupported::value("process.terminal", format!("with the caller's {stdio:?}")).into());
     }
     let binds = plan.mounts.iter().filter(|mount| matches!(mount.kind, Kind::Bind(_))).count();
+    let binds = binds + plan.overlay.host_folders().count();
     if binds > enter::MAX_BINDS {
-        return Err(Unsupported::value("mounts", format!("{binds} binds, at most {}", enter::MAX_BINDS)).into());
+        return Err(Unsupported::value(
+            "mounts",
+            format!("{binds} binds and folders of the host's, at most {}", enter::MAX_BINDS),
+        )
+        .into());
     }
+    layers::check(&plan, ids)?;
     let folder = prepare_folders(&plan, ids, base, lease)?;
     let upper = plan.overlay.upper.as_ref().map_or_else(|| folder.join("upper"), |(upper, _)| upper.into());
-    let meter = match plan.limits.disk {
-        Some(_) if usage::free(base) < RESERVE => return Err(SandboxError::DiskFull { folder: base.to_path_buf() }),
-        Some(_) => Some(Meter::start(ids, base, &upper)?),
-        None => None,
-    };
+    let mut disk = Disk::prepare(plan.limits.disk, ids, base, &folder, &upper)?;
     let (streams, theirs) = Streams::open(stdio).doing("open the standard streams")?;
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut cgroups = Cgroups::create(&plan.limits, lease, &cgroup::Host::read()?, achieved::version(&kernel))?;
+    let host = cgroup::Host::read()?;
+    let mut making = Making { lease, host: &host, kernel: achieved::version(&kernel) };
+    let mut cgroups = Cgroups::create(&plan.limits, &mut making)?;
     plan.pid_max = cgroups.pid_max;
-    let achieved = Achieved::new(spec, &plan, ids, &cgroups, kernel);
+    let mut achieved = Achieved::new(spec, &plan, ids, &cgroups, &disk, kernel);
     // Declared after the groups, so that it is empty before they are removed, however this function ends.
-    let mut sandbox = Sandbox::new(&plan.without)?;
+    let mut sandbox = Sandbox::new(&plan.without, cgroups.unified().as_deref())?;
     let pid = sandbox.pid();
-    lease.owns_process(pid, start_time(pid).unwrap_or_default())?;
-    cgroups.add(pid)?;
+    making.lease.owns_process(pid, start_time(pid).unwrap_or_default())?;
+    cgroups.add(pid, sandbox.born_in_group())?;
+    disk.watch(pid)?;
     let watchdog = Watchdog::new(plan.limits.clone(), Instant::now());
     let parent = i32::try_from(std::process::id()).expect("Linux process ids are below 2^22");
-    let start = Start { parent, as_root: ids.is_roots(), base: base.to_path_buf(), folder, plan };
+    let start = Start { parent, as_root: ids.is_roots(), base: base.to_path_buf(), folder, discard, plan };
     sandbox.start(&start, theirs)?;
-    let end = sandbox.supervise(Watch { streams, watchdog, meter, cancel, ids })?;
+    let keeper = Keeper::new(&mut cgroups, making, pid, Instant::now());
+    let overlay = &start.plan.overlay;
+    let mut watch = Watch { streams, watchdog, keeper, disk: &mut disk, cancel, ids, overlay };
+    let end = sandbox.supervise(&mut watch)?;
     drop(sandbox);
-    let (oom_kills, peak_memory) = (cgroups.oom_kills(), cgroups.peak_memory());
+    let (changed, frozen) = (watch.keeper.changed.clone(), watch.keeper.frozen);
+    drop(watch);
+    // The last may have been killed since the last look.
+    cgroups.suspect();
+    let (oom_kills, oom_killed, peak_memory) = (cgroups.oom_kills(), cgroups.oom_killed(), cgroups.peak_memory());
     let refused_processes = cgroups.refused_processes();
+    let limits = std::mem::take(&mut cgroups.limits);
+    achieved.limits_now(&cgroups);
     cgroups.remove();
     let failed = !end.status.is_some_and(Status::success);
-    let stopped = end.stopped.or((oom_kills > 0 && failed).then_some(Stopped::Memory));
+    let by_memory = (oom_kills > 0 && failed).then_some(Stopped::Memory);
+    let by_processes = (refused_processes > 0 && failed).then_some(Stopped::Processes);
+    // It may have failed for want of room before that was seen.
+    let by_disk = disk.exhausted().filter(|_| failed);
+    let stopped = end.stopped.or(by_memory).or(by_disk).or(by_processes);
     let status = match end.status {
         Some(status) => status,
         None if stopped.is_some() => Status::Signal(KILLED),
         None => return Err(SandboxError::Lost(end.lost)),
     };
-    Ok(Exit { status, stopped, oom_kills, refused_processes, peak_memory, achieved })
+    Ok(Exit {
+        status,
+        stopped,
+        oom_kills,
+        oom_killed,
+        memory_limit: limits.memory,
+        refused_processes,
+        pids_limit: limits.pids,
+        peak_memory,
+        yielded: limits.gives_way.then(|| u64::try_from(frozen.as_millis()).unwrap_or(u64::MAX)),
+        changed,
+        achieved,
+    })
 }
 
 /// Makes the folders that the range writes to, and returns the lease's, relative to the base folder.
@@ -205,6 +272,9 @@ pub enum SandboxError {
     /// A limit cannot be given.
     #[error(transparent)]
     Limit(#[from] CgroupError),
+    /// A folder of the host's cannot be a layer.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
     /// A file operation failed.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -232,10 +302,12 @@ pub enum SandboxError {
     )]
     Lost(Option<String>),
     /// The disk is nearly full.
-    #[error("fewer than {} MiB are free for `{}`; make room first", RESERVE >> 20, folder.display())]
+    #[error("{} MiB or too few files are free for `{}`; make room first", free >> 20, folder.display())]
     DiskFull {
         /// Where.
         folder: PathBuf,
+        /// Bytes.
+        free: u64,
     },
     /// The lease belongs to another state.
     #[error("the lease's folder `{}` is not below `{}`", folder.display(), base.display())]

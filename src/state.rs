@@ -21,11 +21,15 @@ use crate::atom::Name;
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
 
+mod held;
 mod lease;
 mod lock;
+mod tidy;
 
-pub use lease::{Lease, LeaseRecord, StaleLease, stale_leases};
+pub use held::{HeldLease, held_leases};
+pub use lease::{Lease, LeaseRecord, StaleLease, holder_is_dead, stale_leases, start_time};
 pub use lock::{Lock, LockError};
+pub use tidy::{Tidied, tidy, tidy_below};
 
 /// The version of the layout that this program reads and writes.
 const VERSION: u32 = 1;
@@ -92,6 +96,12 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Returns the first folder whose path is not UTF-8.
+    pub fn not_utf8(&self) -> Option<&Path> {
+        let dirs = [&self.etc, &self.cache, &self.state, &self.run];
+        dirs.into_iter().map(PathBuf::as_path).find(|dir| dir.to_str().is_none())
     }
 
     /// Where configuration is looked for after the current folder's.

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails is the test")]
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -138,7 +139,7 @@ fn an_archive_with_another_digest_is_refused() {
 fn an_image_that_is_not_made_is_told_how_to_make_it() {
     let store = Store::new();
     let cancel = AtomicBool::new(false);
-    let cx = Context { state: &store.state, ids: &store.ids, cancel: &cancel };
+    let cx = Context { state: &store.state, ids: &store.ids, archives: &BTreeMap::new(), cancel: &cancel };
     let definition = Definition::find(&"debian-portage".parse().unwrap(), &[]).unwrap();
     assert_eq!(image::find(&cx, &definition.name).unwrap(), None);
     let error = image::verify(&cx, &definition.name).unwrap_err().to_string();
@@ -151,7 +152,7 @@ fn an_image_that_is_not_made_is_told_how_to_make_it() {
 fn a_lock_of_another_definition_is_refused_before_anything_is_fetched() {
     let store = Store::new();
     let cancel = AtomicBool::new(false);
-    let cx = Context { state: &store.state, ids: &store.ids, cancel: &cancel };
+    let cx = Context { state: &store.state, ids: &store.ids, archives: &BTreeMap::new(), cancel: &cancel };
     let definition = Definition::find(&"debian-portage".parse().unwrap(), &[]).unwrap();
     let lock = image::Lock::new(definition.name.clone(), Digest::of("other"), Digest::of("m"), vec![], &[], &[]);
     let error = image::make(&cx, &definition, &Mode::Locked(lock), &mut |_| {}).unwrap_err().to_string();

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails is the test")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -64,7 +65,7 @@ fn an_image_is_made_found_verified_and_made_again_from_its_lock() {
     state.prepare().unwrap();
     let ids = IdRange::detect(None).unwrap_or_else(|e| panic!("{e}"));
     let cancel = AtomicBool::new(false);
-    let cx = Context { state: &state, ids: &ids, cancel: &cancel };
+    let cx = Context { state: &state, ids: &ids, archives: &BTreeMap::new(), cancel: &cancel };
     let mut steps = Vec::new();
     let mut events = |event: Event| {
         println!("{event:?}");

@@ -8,7 +8,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use bindery::atom::BuildId;
-use bindery::package::{self, Facts, NormaliseOptions, Normalised, SignOptions};
+use bindery::package::{self, Facts, NormaliseOptions, Normalised, SignOptions, SigningKey};
 use bindery::{fs, process};
 
 const DATE: u64 = 1_735_689_600;
@@ -88,6 +88,39 @@ fn what_real_portage_writes_becomes_canonical_and_is_verified() {
         let verified = package::verify(&signed, &[certificate], std::time::SystemTime::now()).unwrap();
         assert_eq!(verified.facts, result.facts);
     }
+}
+
+#[test]
+fn a_process_that_never_reads_the_key_signs_by_others_and_gets_the_same_bytes() {
+    process::set_this_program(Path::new(env!("CARGO_BIN_EXE_bindery")));
+    let dir = tempfile::tempdir().unwrap();
+    let (_, unsigned) = normalise(dir.path(), "one.gpkg.tar");
+    let signed = sign(dir.path(), &unsigned);
+    let (keys, name) = (dir.path().join("keys"), "main".parse().unwrap());
+    let key = SigningKey::open(&keys, &name).unwrap();
+    let loaded = package::key::load(&keys, &name).unwrap();
+    assert_eq!(*key.certificate(), loaded.certificate());
+    let apart = dir.path().join("apart");
+    key.sign(unsigned, apart.clone()).unwrap();
+    assert!(fs::read(&apart).unwrap() == fs::read(&signed).unwrap());
+    let time = loaded.created() + 5;
+    assert_eq!(key.detached(b"a statement", time).unwrap(), loaded.detached(&b"a statement"[..], time).unwrap());
+}
+
+#[test]
+fn a_key_that_cannot_sign_is_refused_before_anything_is_signed() {
+    process::set_this_program(Path::new(env!("CARGO_BIN_EXE_bindery")));
+    let dir = tempfile::tempdir().unwrap();
+    let name = "main".parse().unwrap();
+    let error = || process::chain(&SigningKey::open(dir.path(), &name).unwrap_err());
+    assert!(error().starts_with("there is no key `main`"), "{}", error());
+    package::key::new(dir.path(), &name, "x").unwrap();
+    let file = package::key::secret_file(dir.path(), &name);
+    fs::set_mode(&file, 0o640).unwrap();
+    assert!(error().contains("chmod 600"), "{}", error());
+    fs::set_mode(&file, 0o600).unwrap();
+    fs::write(&file, "x").unwrap();
+    assert!(error().contains("is not a secret key as bindery makes them"), "{}", error());
 }
 
 #[test]

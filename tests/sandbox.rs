@@ -13,6 +13,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails is the test")]
 
+#[path = "sandbox/bundles.rs"]
+mod bundles;
+#[path = "sandbox/folders.rs"]
+mod folders;
 #[path = "sandbox/host.rs"]
 mod host;
 #[path = "sandbox/isolation.rs"]
@@ -25,6 +29,8 @@ mod limits;
 mod refusals;
 #[path = "sandbox/streams.rs"]
 mod streams;
+#[path = "sandbox/v2.rs"]
+mod v2;
 
 use std::path::Path;
 

@@ -27,7 +27,7 @@ mod check;
 mod publish;
 
 pub use check::{Depth, check, verify};
-pub use publish::{Meta, Published, Signer, publish};
+pub use publish::{Meta, Published, Signer, clean, publish};
 
 /// Returns an armored detached signature of some bytes, made at a time in seconds since 1970; or why there is none.
 pub type Sign<'a> = dyn Fn(&[u8], u64) -> Result<String, Box<dyn std::error::Error + Send + Sync>> + 'a;

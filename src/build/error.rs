@@ -12,7 +12,7 @@ use crate::distfiles::FetchError;
 use crate::fs::PathError;
 use crate::image::ImageError;
 use crate::layer::LayerError;
-use crate::package::{KeyError, NormaliseError, SignApartError, VerifyError};
+use crate::package::{NormaliseError, SigningKeyError};
 use crate::plan::{GraphError, InputsError, Refusal, Why};
 use crate::sandbox::SandboxError;
 use crate::state::{LockError, StateError};
@@ -94,7 +94,7 @@ pub enum BuildError {
     Fetch(Box<FetchError>),
     /// The signing key cannot be used.
     #[error(transparent)]
-    Key(#[from] KeyError),
+    Key(SigningKeyError),
     /// A sandbox could not be set up.
     #[error(transparent)]
     Sandbox(Box<SandboxError>),
@@ -102,11 +102,11 @@ pub enum BuildError {
     #[error(transparent)]
     Layer(#[from] LayerError),
     /// A package could not be signed.
-    #[error(transparent)]
-    Sign(#[from] SignApartError),
+    #[error("cannot sign the package")]
+    Sign(#[source] SigningKeyError),
     /// A package is not right after it was signed.
-    #[error("the package that was just signed is not right")]
-    Verify(#[from] VerifyError),
+    #[error("the package that was just signed is not right: {0}")]
+    Unverified(String),
     /// What the sandbox says of a package cannot be.
     #[error(transparent)]
     Normalise(#[from] NormaliseError),
@@ -124,6 +124,16 @@ pub enum BuildError {
     Vanished {
         /// The package.
         cpv: Cpv,
+    },
+    /// The host's disk is full.
+    #[error("the disk that `{}` is on is full, and {what} was stopped", folder.display())]
+    Full {
+        /// What was being done.
+        what: String,
+        /// The state's folder.
+        folder: PathBuf,
+        /// What a write says.
+        source: std::io::Error,
     },
     /// The plan's order is wrong.
     #[error("`{cpv}` is to be built before `{needed}`, which it needs; this is a bug")]

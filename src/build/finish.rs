@@ -3,19 +3,21 @@
 //! 1. A second sandbox, with this program and without network, sees what the build wrote (read-only) and an empty folder;
 //!    there it reads the package as hostile, writes the canonical one, and prints what is in it.
 //! 2. A process of its own, which reads no archive, signs the canonical package.
-//! 3. The signed package is verified as a client does it, and goes into the pool.
+//! 3. A third sandbox verifies the signed package as a client does it, and what it finds must be what the second one said;
+//!    then it goes into the pool. This process reads neither package: what a build made could be made to attack a reader.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::atom::Cpv;
 use crate::backend::Step;
 use crate::binhost::pool::{Entry, Origin};
 use crate::build::BuildError;
 use crate::build::one::Shop;
-use crate::build::room::{Room, describe, interrupted, path};
+use crate::build::room::{Room, describe, full, interrupted, limits, path};
 use crate::fs;
-use crate::package::{self, NormaliseOptions, Normalised, SignOptions, entry::NORMALISE, key};
+use crate::package::entry::{NORMALISE, VERIFY, VerifyOptions};
+use crate::package::{self, Facts, NormaliseOptions, Normalised, Verified};
 use crate::process;
 use crate::root::{Bind, Limits};
 use crate::sandbox::{Status, Stream};
@@ -46,12 +48,8 @@ pub(super) fn finish(
         return Ok(shop.pool.note(shop.held, &entry, origin)?);
     }
     let signed = scratch.join("signed");
-    let secret = key::secret_file(&shop.host.state.keys(), &shop.profile.key);
-    package::sign_apart(&SignOptions { key: secret, input: out.join("package"), output: signed.clone() })?;
-    let verified = package::verify(&signed, &[shop.key.certificate()], SystemTime::now())?;
-    if verified.facts != facts {
-        return Err(BuildError::Odd("it is not what the sandbox said it is".to_string()));
-    }
+    shop.key.sign(out.join("package"), signed.clone()).map_err(BuildError::Sign)?;
+    verify(shop, cpv, &signed, &facts)?;
     Ok(shop.pool.add(shop.held, &signed, &facts, origin)?)
 }
 
@@ -66,16 +64,45 @@ fn normalise(shop: &Shop<'_>, cpv: &Cpv, upper: &Path, out: &Path) -> Result<Nor
         known: known.collect(),
         next: shop.pool.next(cpv)?.build_id,
     };
-    let program = fs::canonicalize(Path::new("/proc/self/exe"))?;
     let binds = [
-        Bind { from: program, to: path("/bindery"), writable: false },
         Bind { from: upper.to_path_buf(), to: path("/in"), writable: false },
         Bind { from: out.to_path_buf(), to: path("/out"), writable: true },
     ];
     let json = serde_json::to_string(&options).expect("options are plain data");
-    let step = Step { args: vec!["/bindery".into(), NORMALISE.into(), json], env: Vec::new() };
-    let limits = Limits { time: Some(TIME), ..Limits::default() };
-    let mut room = Room::new(shop.host, &format!("reading the package of {cpv}"))?;
+    let answer = read_apart(shop, &format!("reading the package of {cpv}"), &binds, NORMALISE, json)?;
+    let answer = answer.map_err(BuildError::Odd)?;
+    package::parse_result(&answer, &options).map_err(|e| BuildError::Odd(e.to_string()))
+}
+
+/// Verifies the signed package in a sandbox of its own: it must be good, and say `facts`.
+fn verify(shop: &Shop<'_>, cpv: &Cpv, signed: &Path, facts: &Facts) -> Result<(), BuildError> {
+    let options = VerifyOptions {
+        file: "/in".into(),
+        certificate: shop.key.certificate().armored(),
+        now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+    };
+    let binds = [Bind { from: signed.to_path_buf(), to: path("/in"), writable: false }];
+    let json = serde_json::to_string(&options).expect("options are plain data");
+    let answer = read_apart(shop, &format!("verifying the package of {cpv}"), &binds, VERIFY, json)?;
+    let answer = answer.map_err(BuildError::Unverified)?;
+    let found: Verified = serde_json::from_slice(&answer).map_err(|e| BuildError::Unverified(e.to_string()))?;
+    if found.facts == *facts { Ok(()) } else { Err(BuildError::Odd("it is not what the sandbox said it is".into())) }
+}
+
+/// Runs an entry point of this program in a sandbox of its own, and returns what it printed, or its complaint.
+fn read_apart(
+    shop: &Shop<'_>,
+    purpose: &str,
+    binds: &[Bind],
+    entry: &str,
+    json: String,
+) -> Result<Result<Vec<u8>, String>, BuildError> {
+    let program = fs::canonicalize(Path::new("/proc/self/exe"))?;
+    let program = Bind { from: program, to: path("/bindery"), writable: false };
+    let binds: Vec<_> = std::iter::once(program).chain(binds.iter().cloned()).collect();
+    let step = Step { args: vec!["/bindery".into(), entry.into(), json], env: Vec::new() };
+    let limits = Limits { time: Some(TIME), silence: None, ..limits(shop.profile) };
+    let mut room = Room::new(shop.host, purpose)?;
     let (mut answer, mut complaint) = (Vec::new(), Vec::new());
     let mut sink = |stream: Stream, bytes: &[u8]| {
         let (kept, most) = if stream == Stream::Out { (&mut answer, ANSWER) } else { (&mut complaint, COMPLAINT) };
@@ -86,9 +113,10 @@ fn normalise(shop: &Shop<'_>, cpv: &Cpv, upper: &Path, out: &Path) -> Result<Nor
     let exit = exit?;
     closed?;
     interrupted(shop.host.cancel)?;
-    if exit.status != Status::Code(0) || exit.stopped.is_some() {
-        let said = process::tail(&complaint);
-        return Err(BuildError::Odd(if said.is_empty() { describe(&exit) } else { said }));
+    full(shop.host, &exit, purpose)?;
+    if exit.status == Status::Code(0) && exit.stopped.is_none() {
+        return Ok(Ok(answer));
     }
-    package::parse_result(&answer, &options).map_err(|e| BuildError::Odd(e.to_string()))
+    let said = process::tail(&complaint);
+    Ok(Err(if said.is_empty() { describe(&exit) } else { said }))
 }

@@ -1,5 +1,6 @@
 //! Builds one package: a fresh root with what it needs, the package manager under a watchdog, then [`finish`].
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,15 +12,15 @@ use crate::binhost::pool::{Entry, Origin, Pool};
 use crate::build::finish;
 use crate::build::prepare::Prepared;
 use crate::build::record::Record;
-use crate::build::room::{Room, describe, interrupted, limits, path};
+use crate::build::room::{Room, describe, full, interrupted, path};
 use crate::build::{BuildError, Host};
 use crate::event::{Event, Sink};
 use crate::fs::{self, File, PathError};
-use crate::package::SecretKey;
+use crate::package::SigningKey;
 use crate::plan::Planned;
 use crate::profile::Profile;
-use crate::root::Bind;
-use crate::sandbox::{Exit, Status, Stopped};
+use crate::root::{Bind, Limits};
+use crate::sandbox::{Change, Exit, Status, Stopped, range};
 use crate::state::Lock;
 
 /// The longest log that is kept, in bytes; a build that prints for ever would fill the disk.
@@ -33,8 +34,23 @@ pub(super) struct Shop<'a> {
     pub(super) prepared: &'a Prepared,
     pub(super) pool: &'a Pool,
     pub(super) held: &'a Lock,
-    pub(super) key: &'a SecretKey,
+    pub(super) key: &'a SigningKey,
     pub(super) source_date: u64,
+    /// What each build may use: the profile's, until somebody changes it.
+    pub(super) limits: RefCell<Limits>,
+}
+
+impl Shop<'_> {
+    /// Takes what was changed while a package was built: it holds for those that follow, too.
+    fn change(&self, change: &Change) {
+        let mut limits = self.limits.borrow_mut();
+        limits.cpus = change.cpu.map(|(quota, period)| quota as f64 / period as f64).or(limits.cpus);
+        limits.cpuset = change.cpuset.clone().or(limits.cpuset.take());
+        limits.memory = change.memory.or(limits.memory);
+        limits.swap = change.swap.or(limits.swap);
+        limits.pids = change.pids.or(limits.pids);
+        limits.io_weight = change.io_weight.or(limits.io_weight);
+    }
 }
 
 /// Why there is no package.
@@ -97,6 +113,7 @@ fn build_in(
     let scratch = dir.join("scratch");
     room.lease().owns_path(scratch.clone())?;
     fs::create_dir_new(&scratch, 0o700)?;
+    range::admit(host.ids, &scratch)?;
     let packages = scratch.join("packages");
     lay_out(shop, planned, ready, &packages)?;
 
@@ -108,13 +125,18 @@ fn build_in(
         &shop.prepared.image,
         &binds,
         &backend.build(&build),
-        &limits(shop.profile),
+        &shop.limits.borrow().clone(),
         Some(&dir.join("config.json")),
         &mut |_, bytes| log.take(bytes),
     )?;
+    if let Some(reached) = exit.reached() {
+        log.take(format!("\n[bindery: {reached}]\n").as_bytes());
+    }
     log.end()?;
     keep(dir, &exit)?;
+    shop.change(&exit.changed);
     interrupted(host.cancel)?;
+    full(host, &exit, &format!("building {}", planned.cpv))?;
     if exit.status != Status::Code(0) || exit.stopped.is_some() {
         return Ok(Err(telling(shop, &exit, &dir.join("log"))?));
     }
@@ -188,7 +210,8 @@ fn limit(stopped: Stopped) -> Option<&'static str> {
         Stopped::Silence => Some("limits.silence"),
         Stopped::Disk => Some("limits.disk"),
         Stopped::Memory => Some("limits.memory"),
-        Stopped::Cancelled => None,
+        Stopped::Processes => Some("limits.pids"),
+        Stopped::Full | Stopped::Cancelled => None,
     }
 }
 

@@ -13,7 +13,8 @@ use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::image::{self, Image, ImageError};
 use crate::plan::{self, Graph, Inputs, Plan, Pooled, Request};
-use crate::profile::Profile;
+use crate::profile::{Limits, Profile};
+use crate::sandbox;
 use crate::tree::{self, Tree};
 
 /// What a run knows before it builds.
@@ -44,10 +45,11 @@ pub fn prepare(
     // What takes no time to refuse comes before an image is made.
     let trees = trees(host, profile, on)?;
     tree::check(&trees, &profile.portage_profile)?;
-    let context = image::Context { state: host.state, ids: host.ids, cancel: host.cancel };
+    let context =
+        image::Context { state: host.state, ids: host.ids, archives: &host.config.archives, cancel: host.cancel };
     let image = image(&context, &host.config.search, &profile.image, on)?;
     let backend = backend::find(&profile.backend.to_string())?;
-    let settings = Settings::of(profile, jobs(host.jobs, profile.limits.cpus));
+    let settings = Settings::of(profile, jobs(host.jobs, &profile.limits));
     backend.configuration(&settings)?.write_with(&profile.patches, &profile.native, configuration)?;
     let mounts = Mounts {
         trees: trees.iter().zip(&settings.trees).map(|(tree, s)| (s.path(), tree.path.clone())).collect(),
@@ -63,10 +65,9 @@ pub fn prepare(
     Ok(Prepared { image, trees, plan, backend, mounts, pooled })
 }
 
-/// Returns how many jobs a build may run at a time: no more than the processors it is allowed.
-fn jobs(jobs: u32, cpus: Option<f64>) -> u32 {
-    let allowed = cpus.map_or(u64::from(jobs), |cpus| (1_u64..).find(|n| *n as f64 >= cpus).unwrap_or(1));
-    jobs.min(u32::try_from(allowed).unwrap_or(u32::MAX)).max(1)
+/// Returns how many jobs a build may run at a time: no more than it can keep processors busy.
+fn jobs(most: Option<u32>, limits: &Limits) -> u32 {
+    sandbox::processors(limits.cpus, limits.cpuset.as_ref()).min(most.unwrap_or(u32::MAX)).max(1)
 }
 
 /// Returns an image that is made from the definition as it is now: the one there is, or a new one.
@@ -152,11 +153,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_of_processors_limits_the_jobs() {
-        for (host, limit, wanted) in
-            [(8, None, 8), (8, Some(1.5), 2), (8, Some(0.5), 1), (2, Some(16.0), 2), (4, Some(4.0), 4), (0, None, 1)]
-        {
-            assert_eq!(jobs(host, limit), wanted, "{host} {limit:?}");
+    fn what_is_allowed_limits_the_jobs() {
+        let all = sandbox::processors(None, None);
+        let limits = |cpus| Limits { cpus, ..Limits::default() };
+        for (most, cpus, wanted) in [
+            (None, None, all),
+            (Some(1), None, 1),
+            (None, Some(0.5), 1),
+            (None, Some(1.5), 2.min(all)),
+            (Some(1), Some(16.0), 1),
+            (Some(u32::MAX), Some(8192.0), all),
+        ] {
+            assert_eq!(jobs(most, &limits(cpus)), wanted, "{most:?} {cpus:?}");
         }
     }
 }

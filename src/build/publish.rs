@@ -44,6 +44,6 @@ pub(super) fn publish(shop: &Shop<'_>, ready: &BTreeMap<Cpv, Entry>) -> Result<O
         validity: VALIDITY,
     };
     let signer =
-        Signer { certificate: &shop.key.certificate(), sign: &|bytes, time| Ok(shop.key.detached(bytes, time)?) };
+        Signer { certificate: shop.key.certificate(), sign: &|bytes, time| Ok(shop.key.detached(bytes, time)?) };
     Ok(Some(publish_generation(&dir, shop.held, &entries, &meta, &signer, SystemTime::now())?))
 }

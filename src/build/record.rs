@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::atom::{Cpv, Name};
 use crate::event::{Event, Sink};
 use crate::fs::{self, File, PathError};
-use crate::state::State;
+use crate::state::{Lease, State, StateError};
 
 /// How a run ended, or stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -69,6 +69,7 @@ pub struct Status {
 /// A run being recorded.
 #[derive(Debug)]
 pub struct Record {
+    lease: Lease,
     dir: PathBuf,
     events: File,
     /// What will be in `status.json` at the next [`Record::save`].
@@ -76,13 +77,15 @@ pub struct Record {
 }
 
 impl Record {
-    /// Starts a run's record.
-    pub fn start(state: &State, profile: &Name, atoms: &[String]) -> Result<Self, PathError> {
+    /// Starts a run's record, whose lease says where temporary files of the run may be left.
+    pub fn start(state: &State, profile: &Name, atoms: &[String]) -> Result<Self, StateError> {
         let started = now();
         let process = std::process::id();
         let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(started)).to_string();
         let id = format!("{}-{process}", time.replace([':', '-'], "").replace('T', "-").trim_end_matches('Z'));
         let dir = state.runs().join(&id);
+        let mut lease = Lease::take(state, &format!("a run for {profile}"))?;
+        lease.writes(dir.clone(), profile)?;
         fs::create_dir_new(&dir, 0o755)?;
         let events = fs::append(&dir.join("events.jsonl"), 0o644)?;
         let status = Status {
@@ -100,7 +103,7 @@ impl Record {
             generation: None,
             error: None,
         };
-        let record = Self { dir, events, status };
+        let record = Self { lease, dir, events, status };
         record.save()?;
         Ok(record)
     }
@@ -138,12 +141,21 @@ impl Record {
     }
 
     /// Ends the record.
-    pub fn end(mut self, outcome: Outcome) -> Result<Status, PathError> {
+    pub fn end(mut self, outcome: Outcome) -> Result<Status, StateError> {
         self.status.outcome = outcome;
         self.status.ended = Some(now());
         self.save()?;
+        self.lease.release()?;
         Ok(self.status)
     }
+}
+
+/// Adds an event to the record of a run that another process is at work on.
+pub fn note(state: &State, run: &str, event: &Event) -> Result<(), PathError> {
+    let path = state.runs().join(run).join("events.jsonl");
+    let line = serde_json::to_string(event).expect("an event is plain data") + "\n";
+    // In one write, which appends it as a whole.
+    fs::append(&path, 0o644)?.write_all(line.as_bytes()).map_err(PathError::on("write", &path))
 }
 
 /// Returns the recorded runs, oldest first; a folder without a readable status is left out.

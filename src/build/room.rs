@@ -10,7 +10,7 @@ use crate::event::{Event, Sink};
 use crate::image::Image;
 use crate::profile::Profile;
 use crate::root::{self, Bind, Command, Limits, Network, Root};
-use crate::sandbox::{self, Exit, Status, Stdio, Stream};
+use crate::sandbox::{self, Exit, Status, Stdio, Stopped, Stream};
 use crate::state::Lease;
 use crate::{fs, layer};
 
@@ -108,7 +108,7 @@ impl<'a> Room<'a> {
     pub(super) fn close(self) -> Result<(), BuildError> {
         layer::remove(self.host.ids, self.lease.root())?;
         for path in &self.lease.record().paths {
-            fs::remove_dir_all(path)?;
+            layer::clear(self.host.ids, path)?;
         }
         Ok(self.lease.release()?)
     }
@@ -139,6 +139,7 @@ pub(super) fn resolve(
     let exit = exit?;
     closed?;
     interrupted(host.cancel)?;
+    full(host, &exit, "planning")?;
     if exit.status == Status::Code(0) && exit.stopped.is_none() {
         return Ok(answer);
     }
@@ -151,23 +152,36 @@ pub(super) fn interrupted(cancel: &AtomicBool) -> Result<(), BuildError> {
     if cancel.load(std::sync::atomic::Ordering::SeqCst) { Err(BuildError::Interrupted) } else { Ok(()) }
 }
 
+/// Returns an error where the host's disk is full: no package is to blame.
+pub(super) fn full(host: &Host<'_>, exit: &Exit, what: &str) -> Result<(), BuildError> {
+    if exit.stopped != Some(Stopped::Full) {
+        return Ok(());
+    }
+    let source = std::io::Error::from_raw_os_error(nix::libc::ENOSPC);
+    Err(BuildError::Full { what: what.to_string(), folder: host.state.state().to_path_buf(), source })
+}
+
 /// Returns a profile's limits in the root's terms.
 pub(super) fn limits(profile: &Profile) -> Limits {
     let limits = &profile.limits;
     Limits {
         cpus: limits.cpus,
+        cpuset: limits.cpuset.clone(),
         memory: limits.memory,
+        swap: limits.swap,
         pids: limits.pids,
+        io_weight: limits.io_weight,
         disk: limits.disk,
         time: limits.time,
         silence: limits.silence,
+        gives_way: limits.gives_way,
     }
 }
 
 /// Returns how a command ended, as a sentence fragment.
 pub(super) fn describe(exit: &Exit) -> String {
-    match (&exit.stopped, exit.status) {
-        (Some(stopped), _) => stopped.to_string(),
+    match (exit.reached(), exit.status) {
+        (Some(reached), _) => reached,
         (None, Status::Code(code)) => format!("it ended with status {code}"),
         (None, Status::Signal(signal)) => format!("signal {signal} ended it"),
     }

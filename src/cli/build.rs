@@ -6,11 +6,12 @@ use crate::atom::{Atom, Name};
 use crate::build::{self, BuildError, Host, Prepared};
 use crate::cli::context::Context;
 use crate::cli::events::shower;
+use crate::cli::limits::LimitArgs;
 use crate::cli::report::{self, Failure, Kind, Outcome, say, table};
 use crate::fs;
 use crate::plan::Action;
 use crate::profile::Profile;
-use crate::sandbox::IdRange;
+use crate::sandbox::{IdRange, range};
 use crate::state::Lease;
 
 /// Arguments of `bindery build`.
@@ -23,6 +24,8 @@ pub(super) struct Args {
     /// What to build: packages, or sets of the configuration; `@world` where none is named
     #[arg(value_name = "ATOM")]
     atoms: Vec<Atom>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Say what would be built and why, and build nothing
     #[arg(long)]
     pretend: bool,
@@ -40,7 +43,8 @@ SOURCE_DATE_EPOCH, where it is set, wins over the profile's source-date-epoch.";
 
 /// Builds, or says what would be built.
 pub(super) fn build(cx: &Context, args: Args) -> Outcome {
-    let profile = Profile::load(&cx.config, &args.profile)?;
+    let mut profile = Profile::load(&cx.config, &args.profile)?;
+    args.limits.over(&mut profile.limits)?;
     let asked = if args.atoms.is_empty() { vec!["@world".parse().expect("it is an atom")] } else { args.atoms };
     let atoms = profile.expand(&asked).map_err(|e| {
         let hints = e.hints();
@@ -69,13 +73,12 @@ fn of(status: &build::Status) -> String {
 }
 
 fn host<'a>(cx: &'a Context, ids: &'a IdRange) -> Result<Host<'a>, Failure> {
-    let jobs = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
     Ok(Host {
         state: &cx.state,
         config: &cx.config,
         ids,
         cancel: &cx.cancel,
-        jobs,
+        jobs: cx.config.defaults.jobs,
         source_date: source_date()?,
         proxy: None,
     })
@@ -99,6 +102,7 @@ fn plan(cx: &Context, host: &Host<'_>, profile: &Profile, atoms: &[Atom]) -> Res
     let folder = cx.state.runs().join(format!("plan-{}", lease.id()));
     lease.owns_path(folder.clone())?;
     fs::create_dir_new(&folder, 0o700)?;
+    range::admit(host.ids, &folder)?;
     let prepared = build::prepare(host, profile, atoms, &folder.join("portage"), &mut shower(false));
     fs::remove_dir_all(&folder)?;
     lease.release()?;
@@ -138,7 +142,8 @@ impl From<BuildError> for Failure {
             build::Blame::Host => Kind::System,
             build::Blame::Signal => Kind::Interrupted,
         };
-        let hints = error.hints();
-        Self { hints, ..Self::new(kind, error) }
+        let (hints, sandbox) = (error.hints(), matches!(error, BuildError::Sandbox(_)));
+        let failure = Self { hints, ..Self::new(kind, error) };
+        if sandbox { failure.hint_at_doctor() } else { failure }
     }
 }

@@ -40,6 +40,12 @@ impl Context {
             None if nix::unistd::geteuid().is_root() => State::system(),
             None => user_state()?,
         };
+        // Leases, specs and mount options are text; a name that cannot be written there would be another folder's.
+        if let Some(dir) = state.not_utf8() {
+            let what =
+                format!("the folder `{}` is not UTF-8, and what bindery keeps must lie in one that is", dir.display());
+            return Err(Failure::user(what).hint("`--state DIR` keeps everything below another folder"));
+        }
         let mut search = Search::new(&cwd, &state);
         if let Some(dir) = config {
             let first = cwd.join(dir);
@@ -53,7 +59,8 @@ impl Context {
     /// this user belong to.
     pub(super) fn prepare(&self) -> Result<IdRange, Failure> {
         self.prepare_state()?;
-        let ids = IdRange::detect(self.config.ids).map_err(|e| Failure::new(Kind::System, e))?;
+        let ids = IdRange::detect(self.config.ids).map_err(|e| Failure::new(Kind::System, e).hint_at_doctor())?;
+        // What could not be removed has been told, and is no reason not to do what was asked for.
         reap::sweep(&self.state, &ids, &mut shower(false))?;
         Ok(ids)
     }

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::{image, package, sandbox};
+use crate::{doctor, image, package, sandbox};
 
 /// Runs a hidden entry point, when the program's arguments (its name first) ask for one.
 pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
@@ -12,6 +12,9 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
         return Some(code);
     }
     if let Some(code) = image::entry(args) {
+        return Some(code);
+    }
+    if let Some(code) = doctor::entry(args) {
         return Some(code);
     }
     let mut words = args.get(1..)?.iter().map(|arg| arg.to_str().map(str::to_string));

@@ -30,6 +30,10 @@ fn line(event: &Event) -> Option<String> {
         Event::Fetching { file, uri } => format!("  fetching {file} from {uri}"),
         Event::Fetched { file, size } => format!("  fetched {file} ({})", bytes(*size)),
         Event::BuildStarted { cpv, number, of, .. } => format!("[{number}/{of}] building {cpv}"),
+        Event::LimitsChanged { limits } => {
+            let limits: Vec<_> = limits.iter().map(|(limit, how)| format!("{limit} {how}")).collect();
+            format!("  limits changed: {}", limits.join(", "))
+        }
         Event::BuildFinished { cpv, build_id, content, milliseconds } => {
             let seconds = humantime::format_duration(std::time::Duration::from_secs(milliseconds / 1000));
             format!("  built {cpv}, build {build_id}, content {} in {seconds}", content.short())

@@ -51,7 +51,7 @@ fn folders(cx: &Context) -> Vec<PathBuf> {
 }
 
 fn context<'a>(cx: &'a Context, ids: &'a IdRange) -> image::Context<'a> {
-    image::Context { state: &cx.state, ids, cancel: &cx.cancel }
+    image::Context { state: &cx.state, ids, archives: &cx.config.archives, cancel: &cx.cancel }
 }
 
 fn list(cx: &Context) -> Outcome {

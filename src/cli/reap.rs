@@ -1,35 +1,83 @@
 //! `bindery reap`, and what every command that enters a namespace does first: remove what dead processes left behind.
+//!
+//! 1. What stale leases name: processes, control groups, roots, files; temporary files of a run; what a profile's pool and
+//!    generations have unfinished, unless another build for it is at work.
+//! 2. Control groups whose lease went with its state folder, whoever's it was.
+//! 3. Temporary files that nobody is writing any more.
+//!
+//! What cannot be removed is told, and everything else goes on.
 
+use crate::binhost::generation;
+use crate::binhost::pool::Pool;
 use crate::cli::context::Context;
 use crate::cli::events::shower;
 use crate::cli::report::{Failure, Kind, Outcome, say};
 use crate::event::{Event, Sink};
+use crate::process::chain;
 use crate::sandbox::{self, IdRange};
-use crate::state::{self, StaleLease, State};
-use crate::{fs, layer};
+use crate::state::{self, LockError, StaleLease, State};
+use crate::{distfiles, fs, layer};
+
+/// What a sweep came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Swept {
+    /// How many leases, control groups and temporary files were removed.
+    pub(super) removed: usize,
+    /// What could not be removed, each with the reason.
+    pub(super) failed: Vec<String>,
+}
 
 /// Removes what killed processes left behind and says what it was.
 pub(super) fn reap(cx: &Context) -> Outcome {
     cx.prepare_state()?;
     let ids = IdRange::detect(cx.config.ids).map_err(|e| Failure::new(Kind::System, e))?;
-    if sweep(&cx.state, &ids, &mut shower(cx.json))? == 0 {
-        say("nothing was left behind");
+    let Swept { removed, failed } = sweep(&cx.state, &ids, &mut shower(cx.json))?;
+    match (removed, failed.len()) {
+        (0, 0) => say("nothing was left behind"),
+        (_, 0) => {}
+        (_, count) => {
+            let what = anyhow::anyhow!("{count} of the things left behind could not be removed, for the reasons above");
+            return Err(Failure::new(Kind::System, what).hint("`bindery reap` tries again once the reason is gone"));
+        }
     }
     Ok(())
 }
 
-/// Removes what stale leases name; returns how many there were.
-pub(super) fn sweep(state: &State, ids: &IdRange, on: Sink<'_>) -> Result<usize, Failure> {
-    let stale = state::stale_leases(state).map_err(|e| Failure::new(Kind::System, e))?;
-    let count = stale.len();
-    for lease in stale {
-        let id = lease.id.clone();
-        let purpose = if lease.record.purpose.is_empty() { "no record".into() } else { lease.record.purpose.clone() };
-        remove(state, ids, lease)
-            .map_err(|e| Failure::new(Kind::System, e.context(format!("cannot remove what lease {id} left"))))?;
-        on(Event::Reaped { what: format!("{purpose} ({id})") });
+/// Removes what dead processes left. One thing that cannot be removed is no reason to leave the others.
+pub(super) fn sweep(state: &State, ids: &IdRange, on: Sink<'_>) -> Result<Swept, Failure> {
+    let mut swept = Swept::default();
+    for lease in state::stale_leases(state).map_err(|e| Failure::new(Kind::System, e))? {
+        let purpose = if lease.record.purpose.is_empty() { "no record" } else { &lease.record.purpose };
+        let what = format!("{purpose} ({})", lease.id);
+        swept.note(&what, remove(state, ids, lease).map(|()| 1), on);
     }
-    Ok(count)
+    let groups = sandbox::reap_groups().map(|groups| groups.len()).map_err(Into::into);
+    swept.note("control groups whose lease is gone", groups, on);
+    let tidied = state::tidy(state);
+    swept.note("temporary files", Ok(tidied.removed), on);
+    for e in tidied.failed {
+        swept.note("temporary files", Err(e.into()), on);
+    }
+    let parts = distfiles::sweep(&state.distfiles()).map(|()| 0).map_err(Into::into);
+    swept.note("archives that were being fetched", parts, on);
+    Ok(swept)
+}
+
+impl Swept {
+    fn note(&mut self, what: &str, result: anyhow::Result<usize>, on: Sink<'_>) {
+        match result {
+            Ok(0) => {}
+            Ok(removed) => {
+                self.removed += removed;
+                on(Event::Reaped { what: what.to_string() });
+            }
+            Err(e) => {
+                let failed = format!("cannot remove what a dead process left: {what}: {}", chain(e.as_ref()));
+                on(Event::Warning { what: format!("{failed}; the next command tries again") });
+                self.failed.push(failed);
+            }
+        }
+    }
 }
 
 fn remove(state: &State, ids: &IdRange, lease: StaleLease) -> anyhow::Result<()> {
@@ -40,10 +88,22 @@ fn remove(state: &State, ids: &IdRange, lease: StaleLease) -> anyhow::Result<()>
         layer::remove(ids, &root)?;
     }
     for path in &lease.record.paths {
-        if path.is_dir() {
-            fs::remove_dir_all(path)?;
-        } else {
-            fs::remove_file(path)?;
+        layer::clear(ids, path)?;
+    }
+    for folder in &lease.record.folders {
+        if let Some(e) = state::tidy_below(folder).failed.into_iter().next() {
+            return Err(e.into());
+        }
+    }
+    if let Some(profile) = lease.record.profile.as_ref().map(|name| state.profile(name)).filter(|p| p.path().exists()) {
+        match profile.lock() {
+            Ok(held) => {
+                Pool::open(&profile).clean(&held)?;
+                generation::clean(&held, &profile)?;
+            }
+            // Another build for it has seen to that before it began.
+            Err(LockError::Held { .. }) => {}
+            Err(e) => return Err(e.into()),
         }
     }
     lease.forget()?;

@@ -88,6 +88,12 @@ impl Failure {
         self
     }
 
+    /// Adds where to look for what the host lacks.
+    #[must_use]
+    pub fn hint_at_doctor(self) -> Self {
+        self.hint("`bindery doctor` tries each thing that a sandbox needs, and says how to mend what is missing")
+    }
+
     /// Prints the failure to stderr and returns its exit code.
     pub fn show(&self) -> ExitCode {
         let mut text = String::new();

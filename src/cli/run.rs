@@ -9,13 +9,18 @@ use crate::atom::RootPath;
 use crate::cli::Source;
 use crate::cli::context::Context;
 use crate::cli::events::shower;
+use crate::cli::limits::LimitArgs;
 use crate::cli::report::{Failure, Kind, Outcome, say};
-use crate::image::{self, Image};
+use crate::config::Defaults;
+use crate::image;
 use crate::profile::{self, Profile};
 use crate::root::{self, Bind, Limits, Network, Root, Tmpfs};
 use crate::sandbox::{self, Exit, IdRange, SandboxError, Status, Stdio, Stopped};
 use crate::state::Lease;
 use crate::{build, fs, layer};
+
+mod bundle;
+mod folders;
 
 /// Arguments of `bindery run`.
 #[derive(Debug, clap::Args)]
@@ -23,15 +28,30 @@ use crate::{build, fs, layer};
 pub(super) struct Args {
     #[command(flatten)]
     room: RoomArgs,
+    /// Run what the folder's config.json (OCI runtime spec) says, in its root
+    #[arg(long, value_name = "DIR", conflicts_with_all = BESIDE_NO_BUNDLE)]
+    bundle: Option<PathBuf>,
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(
+        required_unless_present = "bundle",
+        conflicts_with = "bundle",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
     command: Vec<String>,
 }
+
+/// A bundle says all there is to say.
+const BESIDE_NO_BUNDLE: [&str; 12] =
+    ["Source", "ro_bind", "bind", "tmpfs", "cpus", "memory", "pids", "disk", "timeout", "network", "env", "chdir"];
 
 const EXAMPLES: &str = "\
 Examples:
   bindery run --image debian-portage -- emerge --version
   bindery run --profile amd64 --ro-bind /srv/source:/mnt/source --memory 2GiB -- sh -c 'cp -r /mnt/source /tmp && …'
+  bindery run --root /srv/stage3 --tmpfs /var/tmp:4GiB -- emerge --info
+  bindery run --bundle /srv/bundle
 
 The exit status is the command's, 128 and the signal's number where a signal ended it, 127 where there is no such \
 command, 126 where it cannot be executed, and 125 for every failure of bindery's own.";
@@ -54,18 +74,11 @@ struct RoomArgs {
     /// Show a file or folder of the host, writable; files there get owners of the id range
     #[arg(long, value_name = "SRC:DST")]
     bind: Vec<Pair>,
-    /// A folder in memory, of at most 1 GiB
-    #[arg(long, value_name = "DST")]
-    tmpfs: Vec<RootPath>,
-    /// Processors, as 1.5
-    #[arg(long, value_name = "N")]
-    cpus: Option<f64>,
-    /// Memory, as 512MiB or 4GiB
-    #[arg(long, value_name = "SIZE", value_parser = profile::parse_size)]
-    memory: Option<u64>,
-    /// Processes and threads
-    #[arg(long, value_name = "N")]
-    pids: Option<u64>,
+    /// A folder in memory, of at most 1 GiB or SIZE
+    #[arg(long, value_name = "DST[:SIZE]")]
+    tmpfs: Vec<Memory>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// What may be written in the root, as 10GiB
     #[arg(long, value_name = "SIZE", value_parser = profile::parse_size)]
     disk: Option<u64>,
@@ -97,6 +110,22 @@ impl FromStr for Pair {
     }
 }
 
+/// `DST[:SIZE]` of a folder in memory.
+#[derive(Debug, Clone)]
+struct Memory(RootPath, u64);
+
+impl FromStr for Memory {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        const UNSAID: u64 = 1 << 30;
+        let (to, size) = match text.rsplit_once(':') {
+            Some((to, size)) => (to, profile::parse_size(size)?),
+            None => (text, UNSAID),
+        };
+        Ok(Self(to.parse().map_err(|e: crate::atom::NameError| e.to_string())?, size))
+    }
+}
+
 /// `NAME=VALUE`.
 #[derive(Debug, Clone)]
 struct Variable(String, String);
@@ -114,6 +143,9 @@ impl FromStr for Variable {
 /// Runs a command and passes its status on.
 pub(super) fn run(cx: &Context, args: Args) -> Outcome {
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if let Some(folder) = &args.bundle {
+        return bundle::run(cx, folder, terminal);
+    }
     enter(cx, args.room, args.command, terminal)
 }
 
@@ -125,41 +157,67 @@ pub(super) fn shell(cx: &Context, args: ShellArgs) -> Outcome {
 
 fn enter(cx: &Context, args: RoomArgs, command: Vec<String>, terminal: bool) -> Outcome {
     let profile = args.source.profile.as_ref().map(|name| Profile::load(&cx.config, name)).transpose()?;
-    let name = match (&args.source.image, &profile) {
-        (Some(image), _) => image.clone(),
-        (None, Some(profile)) => profile.image.clone(),
-        (None, None) => return Err(Failure::user("`--image NAME` or `--profile NAME` says what to run in")),
-    };
     let binds = binds(&args)?;
     let ids = cx.prepare()?;
-    let context = image::Context { state: &cx.state, ids: &ids, cancel: &cx.cancel };
-    let image = build::image(&context, &cx.config.search, &name, &mut shower(false))?;
+    let ground = ground(cx, &ids, &args.source, profile.as_ref())?;
     if args.network {
-        say("bindery: this sandbox uses the host's network");
+        say(HOST_NETWORK);
     }
     let command =
-        root::Command { env: environment(&args, &image, terminal), args: command, cwd: args.chdir.clone(), terminal };
-    let limits = limits(&args, profile.as_ref());
-    let tmpfs: Vec<_> = args.tmpfs.iter().map(|to| Tmpfs { to: to.clone(), size: 1 << 30, mode: 0o1777 }).collect();
+        root::Command { env: environment(&args, &ground, terminal), args: command, cwd: args.chdir.clone(), terminal };
+    let limits = limits(&args, profile.as_ref(), &cx.config.defaults)?;
+    let tmpfs = args.tmpfs.iter().map(|Memory(to, size)| Tmpfs { to: to.clone(), size: *size, mode: 0o1777 });
+    let tmpfs: Vec<_> = tmpfs.collect();
     let network = if args.network { Network::Host } else { Network::None };
-    let exit = start(cx, &ids, &image, |root| root::spec(root, &binds, &tmpfs, &command, &limits, network), terminal)?;
-    finish(&exit)
+    let spec = |upper: &Path| {
+        let root = Root { lower: ground.layers.clone(), upper: Some(upper.to_path_buf()) };
+        Ok(root::spec(&root, &binds, &tmpfs, &command, &limits, network))
+    };
+    finish(&start(cx, &ids, spec)?)
 }
 
+/// What is said of every sandbox that is none in this respect.
+const HOST_NETWORK: &str = "bindery: this sandbox uses the host's network";
+
+/// What a root starts from.
+struct Ground {
+    /// Layers, top first.
+    layers: Vec<PathBuf>,
+    env: Vec<(String, String)>,
+}
+
+fn ground(cx: &Context, ids: &IdRange, source: &Source, profile: Option<&Profile>) -> Result<Ground, Failure> {
+    if !source.root.is_empty() {
+        return Ok(Ground { layers: folders::layers(&source.root, &cx.state)?, env: Vec::new() });
+    }
+    let name = match (&source.image, profile) {
+        (Some(image), _) => image.clone(),
+        (None, Some(profile)) => profile.image.clone(),
+        (None, None) => {
+            return Err(Failure::user("`--image NAME`, `--profile NAME` or `--root DIR` says what to run in"));
+        }
+    };
+    let context = image::Context { state: &cx.state, ids, archives: &cx.config.archives, cancel: &cx.cancel };
+    let image = build::image(&context, &cx.config.search, &name, &mut shower(false))?;
+    Ok(Ground { layers: image.layers, env: image.env })
+}
+
+/// Runs what a spec says; it is made for the folder, relative to the state's, that holds what is written in the root.
 fn start(
     cx: &Context,
     ids: &IdRange,
-    image: &Image,
-    spec: impl FnOnce(&Root) -> oci_spec::runtime::Spec,
-    terminal: bool,
+    spec: impl FnOnce(&Path) -> Result<oci_spec::runtime::Spec, Failure>,
 ) -> Result<Exit, Failure> {
     let mut lease = Lease::take(&cx.state, "bindery run").map_err(|e| Failure::new(Kind::System, e))?;
     let folder = lease.root().to_path_buf();
-    let relative = folder.strip_prefix(cx.state.state()).unwrap_or(&folder);
-    let spec = spec(&Root { lower: image.layers.clone(), upper: Some(relative.to_path_buf()) });
-    let stdio = if terminal { Stdio::Terminal } else { Stdio::Relay };
     let base = cx.state.state();
-    let exit = sandbox::run(sandbox::Request { spec: &spec, ids, base, lease: &mut lease, stdio, cancel: &cx.cancel });
+    let relative = folder.strip_prefix(base).unwrap_or(&folder);
+    let exit = spec(relative).and_then(|spec| {
+        let terminal = spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
+        let stdio = if terminal { Stdio::Terminal } else { Stdio::Relay };
+        let request = sandbox::Request { spec: &spec, ids, base, lease: &mut lease, stdio, cancel: &cx.cancel };
+        Ok(sandbox::run_and_discard(request)?)
+    });
     // Whether it could be started or not, nothing is left to be found by the next command.
     let removed = layer::remove(ids, &folder).map_err(|e| Failure::new(Kind::System, e));
     let released = removed.and_then(|()| lease.release().map_err(|e| Failure::new(Kind::System, e)));
@@ -170,11 +228,12 @@ fn start(
 }
 
 fn finish(exit: &Exit) -> Outcome {
-    if let Some(stopped) = &exit.stopped {
-        say(&format!("bindery: {stopped}"));
+    if let Some(reached) = exit.reached() {
+        say(&format!("bindery: {reached}"));
     }
     match exit.status {
         _ if exit.stopped == Some(Stopped::Cancelled) => Err(Failure::silent(Kind::Interrupted)),
+        _ if exit.stopped == Some(Stopped::Full) => Err(Failure::silent(Kind::System)),
         Status::Code(0) if exit.stopped.is_none() => Ok(()),
         Status::Code(code) => Err(Failure::silent(Kind::Command(code))),
         Status::Signal(signal) => Err(Failure::silent(Kind::Command(u8::try_from(128 + signal).unwrap_or(u8::MAX)))),
@@ -191,7 +250,7 @@ fn binds(args: &RoomArgs) -> Result<Vec<Bind>, Failure> {
     .collect()
 }
 
-fn environment(args: &RoomArgs, image: &Image, terminal: bool) -> Vec<(String, String)> {
+fn environment(args: &RoomArgs, ground: &Ground, terminal: bool) -> Vec<(String, String)> {
     let mut env: Vec<(String, String)> = vec![
         ("HOME".into(), "/root".into()),
         ("LANG".into(), "C.UTF-8".into()),
@@ -201,7 +260,7 @@ fn environment(args: &RoomArgs, image: &Image, terminal: bool) -> Vec<(String, S
     if let (true, Ok(term)) = (terminal, std::env::var("TERM")) {
         env.push(("TERM".into(), term));
     }
-    for (name, value) in image.env.iter().cloned().chain(args.env.iter().map(|v| (v.0.clone(), v.1.clone()))) {
+    for (name, value) in ground.env.iter().cloned().chain(args.env.iter().map(|v| (v.0.clone(), v.1.clone()))) {
         env.retain(|(known, _)| *known != name);
         env.push((name, value));
     }
@@ -209,17 +268,22 @@ fn environment(args: &RoomArgs, image: &Image, terminal: bool) -> Vec<(String, S
 }
 
 /// What is typed wins over what the profile says. A person at work is not hurried: time only if asked for.
-fn limits(args: &RoomArgs, profile: Option<&Profile>) -> Limits {
-    let limits = profile.map(|p| p.limits.clone());
-    let of = |pick: fn(&profile::Limits) -> Option<u64>| limits.as_ref().and_then(pick);
-    Limits {
-        cpus: args.cpus.or(limits.as_ref().and_then(|l| l.cpus)),
-        memory: args.memory.or(of(|l| l.memory)),
-        pids: args.pids.or(of(|l| l.pids)),
-        disk: args.disk.or(of(|l| l.disk)),
+fn limits(args: &RoomArgs, profile: Option<&Profile>, defaults: &Defaults) -> Result<Limits, Failure> {
+    let usual = || profile::Limits { gives_way: defaults.gives_way.unwrap_or(false), ..profile::Limits::default() };
+    let mut limits = profile.map_or_else(usual, |profile| profile.limits.clone());
+    args.limits.over(&mut limits)?;
+    Ok(Limits {
+        cpus: limits.cpus,
+        cpuset: limits.cpuset,
+        memory: limits.memory,
+        swap: limits.swap,
+        pids: limits.pids,
+        io_weight: limits.io_weight,
+        disk: args.disk.or(limits.disk),
         time: args.timeout,
         silence: None,
-    }
+        gives_way: limits.gives_way,
+    })
 }
 
 impl From<SandboxError> for Failure {
@@ -229,6 +293,48 @@ impl From<SandboxError> for Failure {
             SandboxError::Command { missing: false, .. } => Kind::Command(126),
             _ => Kind::System,
         };
-        Self::new(kind, error)
+        let host = matches!(error, SandboxError::Refused(_) | SandboxError::Setup(_) | SandboxError::Ids(_));
+        let host = host || matches!(error, SandboxError::Limit(_));
+        let failure = Self::new(kind, error);
+        if host { failure.hint_at_doctor() } else { failure }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<clap::ArgMatches, ErrorKind> {
+        let command = <Args as clap::Args>::augment_args(clap::Command::new("run"));
+        command.try_get_matches_from([&["run"], args].concat()).map_err(|e| e.kind())
+    }
+
+    #[test]
+    fn beside_a_bundle_every_other_option_is_refused() {
+        let command = <Args as clap::Args>::augment_args(clap::Command::new("run"));
+        let options = command.get_arguments().filter_map(|arg| arg.get_long()).filter(|long| *long != "bundle");
+        for option in options.map(|long| format!("--{long}")) {
+            let values = ["1", "1GiB", "/x", "x", "/x:/x", "A=b", "90s"];
+            let mut said: Vec<_> = values.iter().map(|value| parse(&["--bundle", "b", &option, value])).collect();
+            said.push(parse(&["--bundle", "b", &option]));
+            assert!(!said.iter().any(Result::is_ok), "{option}: name it in BESIDE_NO_BUNDLE");
+            assert!(said.iter().any(|said| said.as_ref().is_err_and(|kind| *kind == ErrorKind::ArgumentConflict)));
+        }
+        parse(&["--bundle", "b"]).unwrap();
+        assert_eq!(parse(&["--bundle", "b", "true"]).unwrap_err(), ErrorKind::ArgumentConflict);
+        assert_eq!(parse(&[]).unwrap_err(), ErrorKind::MissingRequiredArgument);
+    }
+
+    #[test]
+    fn a_folder_in_memory_may_have_a_size() {
+        let size =
+            |text: &str| text.parse::<Memory>().map(|memory| (memory.0.as_path().display().to_string(), memory.1));
+        assert_eq!(size("/x").unwrap(), ("/x".to_string(), 1 << 30));
+        assert_eq!(size("/x:4KiB").unwrap(), ("/x".to_string(), 4096));
+        for wrong in ["x", "/x:", "/x:many", "/x/..:4KiB"] {
+            size(wrong).unwrap_err();
+        }
     }
 }

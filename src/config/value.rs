@@ -19,6 +19,13 @@ text_type! {
     }
 }
 
+text_type! {
+    /// Where an archive of distribution packages is served, as in sources.list(5).
+    Uri, "a URI that apt understands (a scheme, and no spaces or brackets)", |text| {
+        text.contains(":/") && text.len() <= 1000 && text.bytes().all(|b| b.is_ascii_graphic() && !b"[]\"'".contains(&b))
+    }
+}
+
 impl Mirror {
     /// Returns the folder, where the mirror is one.
     pub fn folder(&self) -> Option<&Path> {

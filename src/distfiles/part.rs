@@ -72,7 +72,7 @@ impl Part {
 }
 
 /// Removes parts that nobody is fetching: what processes left that were killed.
-pub(super) fn sweep(distfiles: &Path) -> Result<(), PathError> {
+pub fn sweep(distfiles: &Path) -> Result<(), PathError> {
     for path in fs::read_dir_if_exists(&distfiles.join(FOLDER))? {
         // Gone meanwhile, or another user's: neither is in the way.
         let Ok(file) = fs::open(&path) else { continue };

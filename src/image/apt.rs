@@ -6,7 +6,8 @@
 //!     lists/ cache/ status (empty)
 //! ```
 //!
-//! 1. ask the host's apt where it has the archives from, by their labels (their names differ from mirror to mirror);
+//! 1. ask the host's apt where it has the archives from that `bindery.toml` does not name, by their labels (their names differ
+//!    from mirror to mirror);
 //! 2. update: apt verifies the Release files' signatures, and the indices by them;
 //! 3. resolve what is wanted, as if nothing were installed; or find what a lock names;
 //! 4. download: apt verifies every file by the indices, and we do so again.
@@ -19,8 +20,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
 
+use super::Context;
 use super::definition::{Archive, Recipe, Word};
 use super::lock::Deb;
+use crate::config::Uri;
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
 use crate::process::{self, ProcessError};
@@ -30,6 +33,7 @@ use crate::process::{self, ProcessError};
 pub(super) struct Apt<'a> {
     dir: PathBuf,
     program: PathBuf,
+    archives: &'a BTreeMap<String, Uri>,
     cancel: &'a AtomicBool,
 }
 
@@ -38,8 +42,8 @@ pub(super) struct Apt<'a> {
 pub(super) struct Index(HashMap<(String, String), BTreeMap<String, Vec<Digest>>>);
 
 impl<'a> Apt<'a> {
-    /// Sets up apt in the folder `dir`, for the archives of a definition; `cancel` ends it.
-    pub(super) fn new(dir: &Path, recipe: &Recipe, cancel: &'a AtomicBool) -> Result<Self, AptError> {
+    /// Sets up apt in the folder `dir`, for the archives of a definition.
+    pub(super) fn new(dir: &Path, recipe: &Recipe, cx: &Context<'a>) -> Result<Self, AptError> {
         let program = process::find("apt-get").ok_or(AptError::Missing)?;
         // apt's quoted strings know no escapes.
         let path = dir.to_str().filter(|text| !text.contains(['"', '\\', '\n'])).ok_or(AptError::Folder)?;
@@ -68,15 +72,18 @@ impl<'a> Apt<'a> {
                 "#clear APT::Update;\n#clear DPkg;\nDir::State::Lists \"{path}/host\";\nDir::Cache \"{path}/cache\";\n"
             ),
         )?;
-        Ok(Self { dir: dir.to_path_buf(), program, cancel })
+        Ok(Self { dir: dir.to_path_buf(), program, archives: cx.archives, cancel: cx.cancel })
     }
 
     /// Writes the sources and fetches the indices.
     pub(super) fn update(&self, recipe: &Recipe) -> Result<(), AptError> {
-        let served = self.host_sources()?;
+        // Asking the host may mean that it fetches its indices: only for what is not configured.
+        let asked = recipe.archives.iter().any(|archive| !self.archives.contains_key(&archive.label));
+        let mut served = if asked { self.host_sources()? } else { HashMap::new() };
+        served.extend(self.archives.iter().map(|(label, uri)| (label.clone(), uri.to_string())));
         let mut text = String::new();
         for archive in &recipe.archives {
-            text += &source_lines(archive, &served, &recipe.components, &recipe.architecture);
+            text += &source_lines(archive, &served, &recipe.components, &recipe.architecture)?;
         }
         fs::write(&self.dir.join("sources.list"), &text)?;
         // Without this apt calls an index that it could not have a warning.
@@ -207,13 +214,14 @@ fn source_lines(
     served: &HashMap<String, String>,
     components: &[Word],
     architecture: &Word,
-) -> String {
-    let uri = served.get(&archive.label).map_or(archive.default.as_str(), String::as_str);
+) -> Result<String, AptError> {
+    let uri = served.get(&archive.label).map(String::as_str).or(archive.default.as_ref().map(Uri::as_str));
+    let uri = uri.ok_or_else(|| AptError::Unserved(archive.label.clone()))?;
     let keyring = archive.keyring.as_path();
     let signed = if keyring.is_file() { format!(" signed-by={}", keyring.display()) } else { String::new() };
     let components = components.iter().map(Word::as_str).collect::<Vec<_>>().join(" ");
     let line = |suite| format!("deb [arch={architecture}{signed}] {uri} {suite} {components}\n");
-    archive.suites.iter().map(line).collect()
+    Ok(archive.suites.iter().map(line).collect())
 }
 
 /// Reads lines `ORIGIN|LABEL|URI`; the first of a label counts.
@@ -265,6 +273,11 @@ pub enum AptError {
     /// The host's own sources cannot be listed.
     #[error("cannot ask the host's apt where it has Debian from")]
     Host(#[source] ProcessError),
+    /// Nobody says where an archive is.
+    #[error(
+        "the host's apt has no archive labelled `{0}`, which the image is made from; name a mirror of it in `bindery.toml`: `[archives]`, then `{0} = \"URI\"` as in sources.list(5)"
+    )]
+    Unserved(String),
     /// The indices could not be had.
     #[error(
         "cannot fetch Debian's package indices ({sources}); check the network and the host's apt sources, and for a missing key `apt install debian-archive-keyring`"
@@ -337,24 +350,26 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_the_hosts_and_else_the_default() {
-        let archive = Archive {
+    fn a_source_is_the_hosts_and_else_the_default_and_else_an_error_that_says_where_to_name_it() {
+        let mut archive = Archive {
             label: "Debian".to_string(),
             suites: vec![word("trixie"), word("trixie-updates")],
-            default: "http://default.example/debian".to_string().try_into().unwrap(),
+            default: Some("http://default.example/debian".parse().unwrap()),
             keyring: "/no/such/keyring.gpg".parse().unwrap(),
         };
         let components = [word("main")];
-        let lines = source_lines(&archive, &HashMap::new(), &components, &word("amd64"));
+        let lines = source_lines(&archive, &HashMap::new(), &components, &word("amd64")).unwrap();
         assert_eq!(
             lines,
             "deb [arch=amd64] http://default.example/debian trixie main\n\
              deb [arch=amd64] http://default.example/debian trixie-updates main\n"
         );
         let served = HashMap::from([("Debian".to_string(), "http://mirror.example/".to_string())]);
-        assert!(
-            source_lines(&archive, &served, &components, &word("amd64")).contains("] http://mirror.example/ trixie")
-        );
+        let lines = source_lines(&archive, &served, &components, &word("amd64")).unwrap();
+        assert!(lines.contains("] http://mirror.example/ trixie"), "{lines}");
+        archive.default = None;
+        let error = source_lines(&archive, &HashMap::new(), &components, &word("amd64")).unwrap_err().to_string();
+        assert!(error.contains("no archive labelled `Debian`") && error.contains("`[archives]`"), "{error}");
     }
 
     #[test]

@@ -13,7 +13,8 @@ use rustix::io::Errno;
 use super::definition::{Recipe, Replacement, User};
 use crate::atom::RootPath;
 use crate::fs::{File, PathError};
-use crate::layer::{Beneath, names, remove_in};
+use crate::fs::{names, remove_in};
+use crate::layer::Beneath;
 
 /// Larger files are no configuration.
 const FILE_MAX: u64 = 16 << 20;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use crate::atom::{Name, RootPath};
+use crate::config::Uri;
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
 
@@ -100,8 +101,9 @@ pub struct Archive {
     pub label: String,
     /// Suites taken from it.
     pub suites: Vec<Word>,
-    /// Used where the host's apt knows no source with that label.
-    pub default: Uri,
+    /// Used where neither `bindery.toml` nor the host's apt knows where an archive with that label is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Uri>,
     /// The keys that sign it, where the host has that file; else apt's trusted ones.
     pub keyring: RootPath,
 }
@@ -243,13 +245,6 @@ checked_text! {
         text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.len() <= 128
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".+-_~:".contains(&b))
-    }
-}
-
-checked_text! {
-    /// Where an archive is served.
-    Uri, "a URI that apt understands (a scheme, and no spaces or brackets)", |text| {
-        text.contains(":/") && text.len() <= 1000 && text.bytes().all(|b| b.is_ascii_graphic() && !b"[]\"'".contains(&b))
     }
 }
 

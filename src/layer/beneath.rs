@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-use crate::fs::PathError;
+use crate::fs::{FOLDER, PathError};
 
 /// An open folder.
 #[derive(Debug)]
@@ -48,19 +48,4 @@ impl Beneath {
         let path = self.path.join(path);
         move |source| PathError { action, path, source: source.into() }
     }
-}
-
-/// Flags for opening a folder and nothing else.
-pub(crate) const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// Returns the names in an open folder, without `.` and `..`, in the file system's order.
-pub(crate) fn names(folder: &OwnedFd) -> Result<Vec<std::ffi::CString>, Errno> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(folder)? {
-        let name = entry?.file_name().to_owned();
-        if !matches!(name.as_bytes(), b"." | b"..") {
-            names.push(name);
-        }
-    }
-    Ok(names)
 }

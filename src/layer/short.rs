@@ -16,9 +16,13 @@ pub fn short_name(state: &State, digest: &Digest, layer: &Path) -> Result<PathBu
     for digits in DIGITS..=hex.len() {
         let Some(name) = hex.get(..digits) else { continue };
         let link = state.short_layers().join(name);
-        let taken = fs::symlink_metadata(&link).is_ok() && fs::read_link(&link)? != target;
-        if taken && link.exists() {
-            continue;
+        if fs::symlink_metadata(&link).is_ok() {
+            if fs::read_link(&link)? == target {
+                return Ok(Path::new("l").join(name));
+            }
+            if link.exists() {
+                continue;
+            }
         }
         // Also where the layer that had the name is gone.
         fs::replace_symlink(&target, &link)?;

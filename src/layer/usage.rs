@@ -8,8 +8,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
-use super::beneath::{FOLDER, names};
 use crate::fs::PathError;
+use crate::fs::{FOLDER, names};
 
 /// Returns how many bytes of disk a folder and all in it take; a file with several names counts once, what vanishes
 /// meanwhile not at all.
@@ -86,6 +86,6 @@ mod tests {
             at = openat(&at, "deeper", OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
         }
         assert!(usage(dir.path()).unwrap() >= one);
-        super::super::remove::remove(&dir.path().join("deeper")).unwrap();
+        crate::fs::remove_tree(&dir.path().join("deeper")).unwrap();
     }
 }

@@ -1,23 +1,62 @@
-//! The hidden entry points: this program, started again as a process that does one of the two risky jobs and ends.
+//! The hidden entry points: this program, started again as a process that does one risky job and ends.
 //!
-//! `__normalise` runs as the payload of a sandbox and touches hostile bytes; `__sign` runs beside the host process and
-//! touches the secret key. Both take their options as JSON, as the only argument or on standard input, print one line
-//! of JSON on standard output, and on failure one line on standard error and status 1.
+//! ```text
+//! __normalise  payload of a sandbox, touches hostile bytes   NormaliseOptions in, Normalised out
+//! __verify     payload of a sandbox, touches hostile bytes   VerifyOptions in, Verified out
+//! __sign       beside the host process, opens the key        SignOptions in, Signed out
+//! __detach     beside the host process, opens the key        DetachOptions in, armored signature of its input out
+//! __certificate  beside the host process, opens the key      the key's file in, armored certificate out
+//! ```
+//!
+//! All take their options as JSON, as the only argument or (but for `__detach`) on standard input, print one line of JSON
+//! on standard output, and on failure one line on standard error and status 1. So no process that reads what a build left
+//! ever has a key in its memory, and none that has reads more than bytes to be hashed ([`super::apart`] starts them).
 
 use std::io::{self, Read, Write};
-use std::process::{ExitCode, Stdio};
-use std::time::SystemTime;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use crate::process;
 
+use super::certificate::Certificate;
+use super::key;
 use super::normalise::{NormaliseOptions, normalise, refusal};
 use super::sign::{SignOptions, sign};
-use super::signature::Signed;
+use super::verify::verify;
 
 /// Makes a package canonical: [`NormaliseOptions`] in, [`super::Normalised`] out.
 pub const NORMALISE: &str = "__normalise";
-/// Signs a package: [`SignOptions`] in, [`Signed`] out.
-pub const SIGN: &str = "__sign";
+/// Verifies a signed package: [`VerifyOptions`] in, [`super::Verified`] out.
+pub const VERIFY: &str = "__verify";
+/// Signs a package: [`SignOptions`] in, [`super::Signed`] out.
+pub(super) const SIGN: &str = "__sign";
+/// Signs its standard input: [`DetachOptions`] in, the armored signature out.
+pub(super) const DETACH: &str = "__detach";
+/// Tells a secret key's certificate: the key's file in, the armored certificate out.
+pub(super) const CERTIFICATE: &str = "__certificate";
+
+/// Which package is to be verified, and by what.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyOptions {
+    /// The signed package.
+    pub file: PathBuf,
+    /// The armored certificate of the key that must have signed it.
+    pub certificate: String,
+    /// When the certificate must be valid, in seconds since 1970.
+    pub now: u64,
+}
+
+/// What standard input is signed with.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DetachOptions {
+    /// The file of the secret key.
+    pub(super) key: PathBuf,
+    /// When it is signed, in seconds since 1970.
+    pub(super) time: u64,
+}
 
 /// The longest options, in bytes.
 const LIMIT: u64 = 1 << 24;
@@ -29,9 +68,24 @@ pub fn entry(name: &str, args: &[String]) -> Option<ExitCode> {
             let result = normalise(&options).map_err(|source| one_line(&refusal(&options.input, source)))?;
             Ok(serde_json::to_string(&result).expect("facts are plain data"))
         }),
+        VERIFY => options(args).and_then(|options: VerifyOptions| {
+            let certificate = Certificate::parse(&options.certificate).map_err(|error| one_line(&error))?;
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(options.now);
+            let result = verify(&options.file, &[certificate], now).map_err(|error| one_line(&error))?;
+            Ok(serde_json::to_string(&result).expect("facts are plain data"))
+        }),
         SIGN => options(args).and_then(|options: SignOptions| {
             let result = sign(&options, SystemTime::now()).map_err(|error| one_line(&error))?;
             Ok(serde_json::to_string(&result).expect("two plain fields"))
+        }),
+        DETACH => options(args).and_then(|options: DetachOptions| {
+            let key = key::load_file(&options.key).map_err(|error| one_line(&error))?;
+            let armored = key.detached(io::stdin(), options.time).map_err(|error| one_line(&error))?;
+            Ok(serde_json::to_string(&armored).expect("a text"))
+        }),
+        CERTIFICATE => options(args).and_then(|file: PathBuf| {
+            let key = key::load_file(&file).map_err(|error| one_line(&error))?;
+            Ok(serde_json::to_string(&key.certificate().armored()).expect("a text"))
         }),
         _ => return None,
     };
@@ -55,23 +109,4 @@ fn options<T: serde::de::DeserializeOwned>(args: &[String]) -> Result<T, String>
 /// Returns what is printed of an error: one line, whatever a hostile package's names hold.
 fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
     process::chain(error).replace('\n', " ")
-}
-
-/// Signs a package in a process of its own, so that no process that reads what is in a package signs it.
-pub fn sign_apart(options: &SignOptions) -> Result<Signed, SignApartError> {
-    let json = serde_json::to_string(options).expect("three paths");
-    let mut command = process::this_program_apart();
-    let output = process::run(command.args([SIGN, &json]).stdin(Stdio::null()))?;
-    serde_json::from_slice(&output.stdout).map_err(SignApartError::Answer)
-}
-
-/// The signing process failed.
-#[derive(Debug, thiserror::Error)]
-pub enum SignApartError {
-    /// It could not be started, or refused; its standard error says why.
-    #[error("cannot sign the package")]
-    Process(#[from] process::ProcessError),
-    /// It answered nonsense.
-    #[error("the signing process's answer cannot be used")]
-    Answer(#[source] serde_json::Error),
 }

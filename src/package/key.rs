@@ -9,7 +9,8 @@
 //! refuses every package of an expired key, also those signed before.
 
 use std::fmt;
-use std::io::{self, Write as _};
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -100,16 +101,7 @@ pub fn new(dir: &Path, name: &Name, user_id: &str) -> Result<Certificate, KeyErr
         return Err(KeyError::Exists { name: name.clone(), file });
     }
     let key = SecretKey::generate(user_id, SystemTime::now(), None)?;
-    // Written beside and linked into place: a machine that stops leaves the whole key or none.
-    let beside = dir.join(format!(".new-{name}-{}", std::process::id()));
-    let mut new = fs::create_new(&beside, 0o600)?;
-    let linked = new
-        .write_all(key.armored()?.as_bytes())
-        .and_then(|()| new.sync_all())
-        .map_err(PathError::on("write", &beside))
-        .and_then(|()| fs::hard_link(&beside, &file));
-    fs::remove_file(&beside)?;
-    match linked {
+    match fs::write_new(&file, key.armored()?, 0o600) {
         Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {
             return Err(KeyError::Exists { name: name.clone(), file });
         }
@@ -143,16 +135,28 @@ pub fn load(dir: &Path, name: &Name) -> Result<SecretKey, KeyError> {
     if file.symlink_metadata().is_ok() { load_file(&file) } else { Err(unknown(dir, name)?) }
 }
 
+/// Returns the file of a key's secret part, without reading it; an unknown one is an error that lists those there are, and
+/// one that others may read is refused.
+pub(super) fn find(dir: &Path, name: &Name) -> Result<PathBuf, KeyError> {
+    let file = secret_file(dir, name);
+    if file.symlink_metadata().is_err() {
+        return Err(unknown(dir, name)?);
+    }
+    only_its_owners(&fs::metadata(&file)?, &file)?;
+    Ok(file)
+}
+
+fn only_its_owners(found: &Metadata, file: &Path) -> Result<(), KeyError> {
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(KeyError::Readable { file: file.to_path_buf(), mode }) }
+}
+
 /// Loads a key from its file, which nobody but its owner may be able to read.
 pub fn load_file(file: &Path) -> Result<SecretKey, KeyError> {
     let damaged = |why: &str| KeyError::Damaged { file: file.to_path_buf(), why: why.to_string() };
     let open = fs::open(file)?;
     // Of the opened file, not of the path: it may have been replaced in between.
-    let found = open.metadata().map_err(PathError::on("look at", file))?;
-    let mode = found.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Readable { file: file.to_path_buf(), mode });
-    }
+    only_its_owners(&open.metadata().map_err(PathError::on("look at", file))?, file)?;
     let mut text = String::new();
     let length = io::Read::read_to_string(&mut io::Read::take(open, 1 << 16), &mut text);
     length.map_err(PathError::on("read", file))?;

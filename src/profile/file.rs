@@ -9,11 +9,11 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::Backend;
-use super::limits::{Cpus, Size, Span};
+use super::limits::{Cpus, IoWeight, Size, Span, Swap};
 use super::text::{
     Arch, Chost, Description, Feature, Folder, Keyword, License, Options, PackageLine, UseWord, Variable, VariableValue,
 };
-use crate::atom::{Atom, Name, NameError};
+use crate::atom::{Atom, CpuList, Name, NameError};
 use crate::config::{self, Diagnostic, Mirror, PortageProfile, Source};
 
 /// One file, parsed: every value is well formed in itself and knows where it is written. What must agree with other
@@ -86,11 +86,16 @@ pub(super) struct PackageTable {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct LimitsTable {
     pub(super) cpus: Option<Spanned<Cpus>>,
+    pub(super) cpuset: Option<Spanned<CpuList>>,
     pub(super) memory: Option<Spanned<Size>>,
+    pub(super) swap: Option<Spanned<Swap>>,
     pub(super) pids: Option<Spanned<std::num::NonZeroU32>>,
+    pub(super) io_weight: Option<Spanned<IoWeight>>,
     pub(super) disk: Option<Spanned<Size>>,
     pub(super) time: Option<Spanned<Span>>,
     pub(super) silence: Option<Spanned<Span>>,
+    #[serde(rename = "yield")]
+    pub(super) gives_way: Option<Spanned<bool>>,
 }
 
 /// One value, or a list of them.

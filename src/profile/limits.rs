@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::atom::CpuList;
+
 /// The longest a build may take where nobody says otherwise: what a large browser takes on a small machine fits in.
 const TIME: Duration = Duration::from_secs(12 * 60 * 60);
 /// The longest a build may print nothing where nobody says otherwise: linking a large program with link-time
@@ -9,15 +11,21 @@ const TIME: Duration = Duration::from_secs(12 * 60 * 60);
 const SILENCE: Duration = Duration::from_secs(30 * 60);
 
 /// What a build may use. There is always a limit of time and of silence, because Portage can hang for ever (an exception
-/// in one of its callbacks leaves it waiting); `cpus`, `memory`, `pids` and `disk` are unlimited unless set.
+/// in one of its callbacks leaves it waiting); all else is unlimited unless set.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
-    /// Processors, in whole ones.
+    /// Processors: 1.5 is one and a half.
     pub cpus: Option<f64>,
+    /// The processors by number.
+    pub cpuset: Option<CpuList>,
     /// Bytes.
     pub memory: Option<u64>,
+    /// Bytes of swap beside the memory.
+    pub swap: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// Share of the disk beside others'.
+    pub io_weight: Option<u16>,
     /// Bytes written below the root.
     pub disk: Option<u64>,
     /// Wall time; serialised in seconds.
@@ -26,6 +34,9 @@ pub struct Limits {
     /// Time without any output; serialised in seconds.
     #[serde(with = "seconds")]
     pub silence: Option<Duration>,
+    /// Whether builds make way for others when they wait.
+    #[serde(rename = "yield")]
+    pub gives_way: bool,
 }
 
 /// The serialised form of a limit of time: whole seconds, of which a parsed one always has at least one.
@@ -46,7 +57,18 @@ mod seconds {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { cpus: None, memory: None, pids: None, disk: None, time: Some(TIME), silence: Some(SILENCE) }
+        Self {
+            cpus: None,
+            cpuset: None,
+            memory: None,
+            swap: None,
+            pids: None,
+            io_weight: None,
+            disk: None,
+            time: Some(TIME),
+            silence: Some(SILENCE),
+            gives_way: false,
+        }
     }
 }
 
@@ -65,6 +87,47 @@ impl TryFrom<f64> for Cpus {
             Err(format!("`{cpus}` is not a number of processors (0.01 to 8192)"))
         }
     }
+}
+
+/// Reads a number of processors, as `1.5`.
+pub fn parse_cpus(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|_| format!("`{}` is not a number", Text(text.to_string()).shown()))?;
+    Cpus::try_from(number).map(|cpus| cpus.0)
+}
+
+/// Reads a number of bytes that may be none at all, as `512MiB` or `0`.
+pub fn parse_swap(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { parse_size(text) }
+}
+
+/// Bytes of swap: a [`Size`], or `"0"`.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
+#[serde(try_from = "Text")]
+pub(super) struct Swap(pub(super) u64);
+
+impl TryFrom<Text> for Swap {
+    type Error = String;
+    fn try_from(text: Text) -> Result<Self, String> {
+        parse_swap(&text.0).map(Self)
+    }
+}
+
+/// A share of the disk: the OCI's range.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
+#[serde(try_from = "u16")]
+pub(super) struct IoWeight(pub(super) u16);
+
+impl TryFrom<u16> for IoWeight {
+    type Error = String;
+    fn try_from(weight: u16) -> Result<Self, String> {
+        if (10..=1000).contains(&weight) { Ok(Self(weight)) } else { Err(format!("`{weight}` is not from 10 to 1000")) }
+    }
+}
+
+/// Reads a share of the disk, from 10 to 1000.
+pub fn parse_io_weight(text: &str) -> Result<u16, String> {
+    let number = text.parse::<u16>().map_err(|_| "expected a number from 10 to 1000".to_string())?;
+    IoWeight::try_from(number).map(|weight| weight.0)
 }
 
 /// A number of bytes, written with its unit: `512MiB`, `4GiB`, `1.5TiB`.

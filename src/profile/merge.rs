@@ -7,11 +7,11 @@ use toml::Spanned;
 
 use super::Backend;
 use super::file::{OneOrMany, ProfileFile};
-use super::limits::{Cpus, Size, Span};
+use super::limits::{Cpus, IoWeight, Size, Span, Swap};
 use super::text::{
     Arch, Chost, Description, Feature, Folder, Keyword, License, Options, PackageLine, UseWord, Variable, VariableValue,
 };
-use crate::atom::{Atom, Name};
+use crate::atom::{Atom, CpuList, Name};
 use crate::config::{At, Mirror, PortageProfile, Source, plain};
 
 /// The files of one profile, taken one after the other.
@@ -47,11 +47,15 @@ pub(super) struct Merged {
     pub(super) env: BTreeMap<Variable, At<VariableValue>>,
     pub(super) features: Vec<At<Feature>>,
     pub(super) cpus: Option<At<Cpus>>,
+    pub(super) cpuset: Option<At<CpuList>>,
     pub(super) memory: Option<At<Size>>,
+    pub(super) swap: Option<At<Swap>>,
     pub(super) pids: Option<At<std::num::NonZeroU32>>,
+    pub(super) io_weight: Option<At<IoWeight>>,
     pub(super) disk: Option<At<Size>>,
     pub(super) time: Option<At<Span>>,
     pub(super) silence: Option<At<Span>>,
+    pub(super) gives_way: Option<At<bool>>,
     pub(super) mirrors: Option<At<Vec<Mirror>>>,
     pub(super) key: Option<At<Name>>,
     pub(super) source_date_epoch: Option<At<u64>>,
@@ -91,11 +95,15 @@ impl Merged {
         self.sets.extend(file.sets.into_iter().map(|(name, atoms)| (name, At::new(plain(atoms), source))));
         self.env.extend(file.env.into_iter().map(|(name, value)| (name, At::new(value, source))));
         over(&mut self.cpus, limits.cpus, source);
+        over(&mut self.cpuset, limits.cpuset, source);
         over(&mut self.memory, limits.memory, source);
+        over(&mut self.swap, limits.swap, source);
         over(&mut self.pids, limits.pids, source);
+        over(&mut self.io_weight, limits.io_weight, source);
         over(&mut self.disk, limits.disk, source);
         over(&mut self.time, limits.time, source);
         over(&mut self.silence, limits.silence, source);
+        over(&mut self.gives_way, limits.gives_way, source);
         over(&mut self.mirrors, file.mirrors.map(plain), source);
         over(&mut self.key, file.key, source);
         over(&mut self.source_date_epoch, file.source_date_epoch, source);

@@ -226,6 +226,14 @@ fn finish(
         cflags,
     };
     let usual = Limits::default();
+    if let (Some(swap), None) = (&merged.swap, &merged.memory) {
+        return Err(swap
+            .complain(
+                "swap is limited together with memory",
+                "expected `memory` beside it, in this table or an inherited one",
+            )
+            .into());
+    }
     Ok(Profile {
         name: name.clone(),
         description: places.take("description", merged.description),
@@ -254,11 +262,15 @@ fn finish(
         features: places.list("features", merged.features),
         limits: Limits {
             cpus: places.take("limits.cpus", merged.cpus).map(|cpus| cpus.0),
+            cpuset: places.take("limits.cpuset", merged.cpuset),
             memory: places.take("limits.memory", merged.memory).map(|size| size.0),
+            swap: places.take("limits.swap", merged.swap).map(|swap| swap.0),
             pids: places.take("limits.pids", merged.pids).map(|pids| pids.get().into()),
+            io_weight: places.take("limits.io-weight", merged.io_weight).map(|weight| weight.0),
             disk: places.take("limits.disk", merged.disk).map(|size| size.0),
             time: places.take("limits.time", merged.time).map(|span| span.0).or(usual.time),
             silence: places.take("limits.silence", merged.silence).map(|span| span.0).or(usual.silence),
+            gives_way: places.take("limits.yield", merged.gives_way).or(defaults.gives_way).unwrap_or(false),
         },
         mirrors: places.take("mirrors", mirrors).unwrap_or_default(),
         key: key.value,

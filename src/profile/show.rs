@@ -74,11 +74,15 @@ impl Profile {
             let limits = &self.limits;
             for (key, value) in [
                 ("cpus", limits.cpus.map(|cpus| cpus.to_string())),
+                ("cpuset", limits.cpuset.as_ref().map(|list| quoted(&list.to_string()))),
                 ("memory", limits.memory.map(|bytes| quoted(&size(bytes)))),
+                ("swap", limits.swap.map(|bytes| quoted(&if bytes == 0 { "0".to_string() } else { size(bytes) }))),
                 ("pids", limits.pids.map(|pids| pids.to_string())),
+                ("io-weight", limits.io_weight.map(|weight| weight.to_string())),
                 ("disk", limits.disk.map(|bytes| quoted(&size(bytes)))),
                 ("time", limits.time.map(|time| quoted(&humantime::format_duration(time).to_string()))),
                 ("silence", limits.silence.map(|time| quoted(&humantime::format_duration(time).to_string()))),
+                ("yield", limits.gives_way.then(|| "true".to_string())),
             ] {
                 if let Some(value) = value {
                     out.line(&format!("limits.{key}"), &value);

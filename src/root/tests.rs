@@ -69,15 +69,24 @@ fn the_process_is_root_with_eleven_capabilities_and_no_way_to_more() {
 fn limits_are_resources_and_annotations() {
     let limits = Limits {
         cpus: Some(1.5),
+        cpuset: Some("0-3,8".parse().unwrap()),
         memory: Some(1 << 30),
+        swap: Some(1 << 20),
         pids: Some(4096),
+        io_weight: Some(50),
         disk: Some(1 << 34),
         time: Some(Duration::from_secs(3600)),
         silence: Some(Duration::from_millis(10)),
+        gives_way: true,
     };
     let value = make(&root(), &[], &[], &limits, Network::None);
-    insta::assert_snapshot!(value["linux"]["resources"], @r#"{"cpu":{"period":100000,"quota":150000},"memory":{"limit":1073741824,"swap":1073741824},"pids":{"limit":4096}}"#);
-    insta::assert_snapshot!(value["annotations"], @r#"{"bindery.disk":"17179869184","bindery.network":"none","bindery.silence":"1","bindery.time":"3600"}"#);
+    insta::assert_snapshot!(value["linux"]["resources"], @r#"{"blockIO":{"weight":50},"cpu":{"cpus":"0-3,8","period":100000,"quota":150000},"memory":{"limit":1073741824,"swap":1074790400},"pids":{"limit":4096}}"#);
+    insta::assert_snapshot!(value["annotations"], @r#"{"bindery.disk":"17179869184","bindery.network":"none","bindery.silence":"1","bindery.time":"3600","bindery.yield":"true"}"#);
+    let only = |limits| make(&root(), &[], &[], &limits, Network::None)["linux"]["resources"].to_string();
+    let memory = Limits { memory: Some(1000), ..Limits::default() };
+    assert_eq!(only(memory), r#"{"memory":{"limit":1000,"swap":1000}}"#);
+    let cpuset = Limits { cpuset: Some("1".parse().unwrap()), ..Limits::default() };
+    assert_eq!(only(cpuset), r#"{"cpu":{"cpus":"1"}}"#);
     let none = make(&root(), &[], &[], &Limits::default(), Network::None);
     assert!(none["linux"].get("resources").is_none());
 }

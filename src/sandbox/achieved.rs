@@ -6,6 +6,7 @@ use oci_spec::runtime::Spec;
 
 use crate::sandbox::IdRange;
 use crate::sandbox::cgroup::Cgroups;
+use crate::sandbox::disk::Disk;
 use crate::sandbox::plan::Plan;
 use crate::sandbox::sys;
 
@@ -26,12 +27,15 @@ pub struct Achieved {
     pub network: String,
     /// Each limit that was asked for, with what gives it.
     pub limits: BTreeMap<String, String>,
+    /// The processors that it could run on, where they were fewer than bindery's own.
+    #[serde(default)]
+    pub cpus: Option<String>,
     /// What a sandbox can have and this one had not, with the reason.
     pub not_given: Vec<String>,
 }
 
 impl Achieved {
-    pub(super) fn new(spec: &Spec, plan: &Plan, ids: &IdRange, cgroups: &Cgroups, kernel: String) -> Self {
+    pub(super) fn new(spec: &Spec, plan: &Plan, ids: &IdRange, cgroups: &Cgroups, disk: &Disk, kernel: String) -> Self {
         let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
         let mut namespaces: Vec<_> = listed.into_iter().flatten().map(|ns| ns.typ().to_string()).collect();
         namespaces.push("user".to_string());
@@ -40,26 +44,22 @@ impl Achieved {
             let all = caps::all();
             all.iter().find(|c| c.index() == *number).map_or_else(|| number.to_string(), ToString::to_string)
         };
-        let mut limits: BTreeMap<_, _> =
-            cgroups.given.iter().map(|(limit, how)| ((*limit).to_string(), how.clone())).collect();
+        let mut limits = given(cgroups);
         let watched = [
             ("time", plan.limits.time.map(|limit| format!("{} s", limit.as_secs()))),
             ("silence", plan.limits.silence.map(|limit| format!("{} s", limit.as_secs()))),
-            ("disk", plan.limits.disk.map(|limit| format!("{limit} bytes, looked at every few seconds"))),
         ];
         for (limit, how) in watched {
             limits.extend(how.map(|how| (limit.to_string(), format!("{how}, by the supervisor"))));
         }
-        let mut not_given = Vec::new();
+        limits.extend(disk.how().map(|how| ("disk".to_string(), how)));
+        let mut not_given: Vec<_> = disk.not_given().into_iter().collect();
         if plan.host_network {
             not_given.push("network namespace: the host's network was asked for".to_string());
             if !sys::can_scope() {
                 not_given
                     .push("abstract Unix sockets of the host in reach: Landlock of Linux 6.12 would help".to_string());
             }
-        }
-        if !cgroups.any() {
-            not_given.push("control group: none may be made here, and no limit needs one".to_string());
         }
         Self {
             kernel,
@@ -69,9 +69,20 @@ impl Achieved {
             seccomp_instructions: plan.process.seccomp.len(),
             network: if plan.host_network { "host" } else { "none" }.to_string(),
             limits,
+            cpus: cgroups.cpus.as_ref().map(ToString::to_string),
             not_given,
         }
     }
+
+    /// Takes the limits as they are now, some of which may have been changed.
+    pub(super) fn limits_now(&mut self, cgroups: &Cgroups) {
+        self.limits.extend(given(cgroups));
+        self.cpus = cgroups.cpus.as_ref().map(ToString::to_string);
+    }
+}
+
+fn given(cgroups: &Cgroups) -> BTreeMap<String, String> {
+    cgroups.given.iter().map(|(limit, how)| ((*limit).to_string(), how.clone())).collect()
 }
 
 /// Returns major and minor number of a kernel's release, such as `6.1.0-44-amd64`.

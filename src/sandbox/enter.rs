@@ -3,20 +3,23 @@
 //! 1. closes inherited descriptors, asks to die with the supervisor, leaves its session
 //! 2. as root: opens what is to be bound, while it still may look into root's folders
 //! 3. enters the outer user namespace, waits for its maps, becomes uid 0 there, gives up gaining privileges
-//! 4. enters the mount, process, IPC, UTS, control group and network namespaces, detached from the host's mounts
-//! 5. as an ordinary user: opens what is to be bound
-//! 6. starts init and waits for it
+//! 4. enters the mount, process, IPC, UTS, control group and network namespaces, and starts init, which waits
+//! 5. detaches the mounts from the host's; as an ordinary user: opens what is to be bound, and the layers that are
+//!    folders of the host's (as root, they come from the supervisor, which may map their owners)
+//! 6. tells init what to do, and waits for it
+//! 7. where nobody wants to look at what was written: empties the lease's folder
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
 
 use nix::sched::CloneFlags;
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{chdir, umask};
 use rustix::thread::{CapabilitySet, capabilities, set_no_new_privs};
 
+use crate::fs::{self, FOLDER};
 use crate::process;
 use crate::sandbox::channel::{Channel, MAX_DESCRIPTORS};
 use crate::sandbox::plan::Kind;
@@ -25,7 +28,7 @@ use crate::sandbox::range::{RangeError, become_root, die_with, new_namespaces, n
 use crate::sandbox::report::{Failure, Mapped, Report, Start, StartInit};
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::without::{Mechanism, Without};
-use crate::sandbox::{INIT, mount, sys};
+use crate::sandbox::{INIT, layers, mount, sys};
 
 /// How many binds a plan may have: their descriptors go in one message with four others.
 pub(super) const MAX_BINDS: usize = MAX_DESCRIPTORS - 4;
@@ -56,7 +59,7 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
     let early = early.then(|| mount::open_binds(&start.plan)).transpose()?;
     new_user_namespace()?;
     channel.send(&Report::Unshared, &[]).doing("ask for the maps")?;
-    channel.receive::<Mapped>().doing("wait for the maps")?;
+    let (Mapped, mut layers) = channel.receive().doing("wait for the maps")?;
     become_root()?;
     die_with(start.parent)?;
     if without.keeps(Mechanism::NoNewPrivileges) {
@@ -80,16 +83,9 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
         namespaces.set(flag, without.keeps(mechanism));
     }
     new_namespaces(namespaces)?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).doing("detach from the host's mounts")?;
-    let binds = match early {
-        Some(binds) => binds,
-        None => mount::open_binds(&start.plan)?,
-    };
-    debug_assert_eq!(binds.len(), start.plan.mounts.iter().filter(|m| matches!(m.kind, Kind::Bind(_))).count());
-
     let program = Program::seal(&without).doing("open bindery's own program")?;
     let (mut to_init, theirs) = Channel::pair().doing("make a channel")?;
+    // So early because it takes as long to start as all that is to be done here meanwhile.
     let mut init = without
         .clear(program.command())
         .arg(INIT)
@@ -99,17 +95,33 @@ fn enter(channel: &mut Channel, start: Start, streams: Vec<OwnedFd>) -> Result<O
         .doing("start init")?;
     let pid = i32::try_from(init.id()).map_err(|_| StepError::refused("start init", "its id is no process id"))?;
     channel.send(&Report::Started(pid), &[]).doing("report")?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).doing("detach from the host's mounts")?;
+    let binds = match early {
+        Some(binds) => binds,
+        None => mount::open_binds(&start.plan)?,
+    };
+    if layers.is_empty() {
+        layers = layers::open_own(&start.plan.overlay)?;
+    }
+    debug_assert_eq!(binds.len(), start.plan.mounts.iter().filter(|m| matches!(m.kind, Kind::Bind(_))).count());
+    let discard = start.discard.then(|| rustix::fs::open(&start.folder, FOLDER | OFlags::RDONLY, Mode::empty()));
+    let discard = discard.transpose().doing("open the lease's folder")?;
     {
         let all: Vec<_> = std::iter::once(channel.as_fd())
             .chain(streams.iter().map(AsFd::as_fd))
-            .chain(binds.iter().map(AsFd::as_fd))
+            .chain(layers.iter().chain(&binds).map(AsFd::as_fd))
             .collect();
         let message = StartInit { folder: start.folder, plan: start.plan };
         to_init.send(&message, &all).doing("tell init what to do")?;
     }
     // Only init and the payload may hold the streams' ends, or the supervisor would never see them close.
-    drop((streams, binds));
+    drop((streams, layers, binds));
     let status = init.wait().doing("wait for init")?;
+    if let Some(folder) = discard {
+        // What cannot be removed from here (a mount point, if init failed half-way), the caller removes.
+        let _ = fs::empty_folder(&folder);
+    }
     Ok((!status.success()).then(|| status.to_string()))
 }
 

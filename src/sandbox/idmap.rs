@@ -12,7 +12,8 @@
 //! Where START comes from. An ordinary user: /etc/subuid and /etc/subgid, written by newuidmap(1) and newgidmap(1).
 //! Root: the configured value, else root's own entry in those files, else 1879048192 (0x7000_0000), which lies above
 //! all ranges that systemd hands to containers (524288 to 1879048191), below its foreign range (2147352576), and below
-//! 2^31 (systemd's UIDS-GIDS.md calls 1879048192 to 2147352575 unused). A range of root's that overlaps anybody else's
+//! 2^31 (systemd's UIDS-GIDS.md calls 1879048192 to 2147352575 unused). In a container whose user namespace lacks these,
+//! it is the first 65536 in one piece above its own first 65536. A range of root's that overlaps anybody else's
 //! subordinate ids, or a user or group of the host, is refused: files of one would belong to the other.
 
 use std::fmt;
@@ -23,7 +24,7 @@ use rustix::process::{Pid, getegid, geteuid};
 
 use crate::fs::{self, PathError};
 use crate::process::{self, ProcessError};
-use subid::{Owned, parse_names, parse_subids};
+use subid::{Owned, parse_map, parse_names, parse_subids};
 
 mod subid;
 
@@ -56,6 +57,26 @@ struct Host<'a> {
     subgid: &'a str,
     passwd: &'a str,
     group: &'a str,
+    uid_map: &'a str,
+    gid_map: &'a str,
+}
+
+impl Host<'_> {
+    /// Returns where root's range starts when nobody says it: the same everywhere but in a container that has not these
+    /// ids, where it is the first that are left above those of the container's own users.
+    fn default_starts(&self) -> (u32, u32) {
+        let start = |map| {
+            let extents = parse_map(map);
+            if extents.iter().any(|extent| extent.contains(DEFAULT_START, COUNT)) {
+                return DEFAULT_START;
+            }
+            let above = extents.iter().map(|extent| (extent.start.max(COUNT), extent));
+            let free = above.filter(|(start, extent)| extent.contains(*start, COUNT)).map(|(start, _)| start).min();
+            // Which is then refused for not being here.
+            free.unwrap_or(DEFAULT_START)
+        };
+        (start(self.uid_map), start(self.gid_map))
+    }
 }
 
 impl IdRange {
@@ -64,16 +85,26 @@ impl IdRange {
         let file = |path: &str| Ok::<_, PathError>(fs::read_if_exists(Path::new(path))?.unwrap_or_default());
         let (subuid, subgid) = (file("/etc/subuid")?, file("/etc/subgid")?);
         let (passwd, group) = (file("/etc/passwd")?, file("/etc/group")?);
-        let host = Host { subuid: &subuid, subgid: &subgid, passwd: &passwd, group: &group };
+        let (uid_map, gid_map) = (file("/proc/self/uid_map")?, file("/proc/self/gid_map")?);
+        let host = Host {
+            subuid: &subuid,
+            subgid: &subgid,
+            passwd: &passwd,
+            group: &group,
+            uid_map: &uid_map,
+            gid_map: &gid_map,
+        };
         if geteuid().is_root() {
             let range = Self::for_root(configured, &host)?;
-            range.check_own_namespace(&file("/proc/self/uid_map")?, &file("/proc/self/gid_map")?)?;
+            range.check_own_namespace(&uid_map, &gid_map)?;
             return Ok(range);
         }
         for tool in ["newuidmap", "newgidmap"] {
             process::find(tool).ok_or(IdRangeError::NoTool(tool))?;
         }
-        Self::for_user(geteuid().as_raw(), getegid().as_raw(), configured, &host)
+        let range = Self::for_user(geteuid().as_raw(), getegid().as_raw(), configured, &host)?;
+        range.check_own_namespace(&uid_map, &gid_map)?;
+        Ok(range)
     }
 
     fn for_user(uid: u32, gid: u32, configured: Option<(u32, u32)>, host: &Host) -> Result<Self, IdRangeError> {
@@ -98,7 +129,7 @@ impl IdRange {
         let is_root = |e: &Owned| e.owner == "root" || e.owner == "0";
         let own = |text| parse_subids(text).into_iter().find(|e| is_root(e) && e.count >= COUNT).map(|e| e.start);
         let (uids, gids) =
-            configured.or_else(|| own(host.subuid).zip(own(host.subgid))).unwrap_or((DEFAULT_START, DEFAULT_START));
+            configured.or_else(|| own(host.subuid).zip(own(host.subgid))).unwrap_or_else(|| host.default_starts());
         let check = |start: u32, subids: &str, file: &'static str, names: &str, names_file: &'static str| {
             if start == 0 || start.checked_add(COUNT).is_none() {
                 return Err(IdRangeError::Impossible { start });
@@ -118,14 +149,7 @@ impl IdRange {
     /// Refuses a range that the user namespace this process already lives in (a container's) does not have.
     fn check_own_namespace(&self, uid_map: &str, gid_map: &str) -> Result<(), IdRangeError> {
         for (map, start) in [(uid_map, self.uids), (gid_map, self.gids)] {
-            let has = |line: &str| {
-                let mut numbers = line.split_whitespace().map(str::parse);
-                let (Some(Ok(start)), _, Some(Ok(count))) = (numbers.next(), numbers.next(), numbers.next()) else {
-                    return None;
-                };
-                Some(Owned { owner: String::new(), start, count })
-            };
-            if !map.lines().filter_map(has).any(|line| line.contains(start, COUNT)) {
+            if !parse_map(map).iter().any(|extent| extent.contains(start, COUNT)) {
                 return Err(IdRangeError::NotHere { start });
             }
         }
@@ -166,14 +190,30 @@ impl IdRange {
             }
             return Ok(());
         }
-        for (tool, map) in [("newuidmap", uids), ("newgidmap", gids)] {
+        let write = |tool: &'static str, map: &str| {
             let program = process::find(tool).ok_or(IdRangeError::NoTool(tool))?;
             let mut command = process::command(program);
             command.env_clear().arg(pid.to_string()).args(map.split_whitespace());
-            process::run(&mut command).map_err(|source| IdRangeError::Tool { tool, source })?;
-        }
+            process::run(&mut command).map(drop).map_err(|source| IdRangeError::Tool { tool, source })
+        };
+        // Both at the same time: neither needs the other's map.
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| write("newgidmap", &gids));
+            let written = write("newuidmap", &uids);
+            let other = other.join().expect("writing a map does not panic");
+            written.and(other)
+        })?;
         Ok(())
     }
+}
+
+/// Returns who has any of the `count` ids from `start`, as subuid(5) says in `text`; each once.
+pub fn owners(text: &str, start: u32, count: u32) -> Vec<String> {
+    let mut owners: Vec<_> =
+        parse_subids(text).into_iter().filter(|e| e.overlaps(start, count)).map(|e| e.owner).collect();
+    owners.sort();
+    owners.dedup();
+    owners
 }
 
 /// Writes the inner maps of a process that has just entered a second user namespace.
@@ -266,8 +306,8 @@ pub enum IdRangeError {
     },
     /// The namespace around this process lacks the ids.
     #[error(
-        "the user namespace that bindery runs in has no ids {start} to {}; choose a start in `bindery.toml` that \
-         `/proc/self/uid_map` has",
+        "the user namespace that bindery runs in has no ids {start} to {}: the container around it needs {COUNT} in one \
+         piece above its own first {COUNT}, so 131072 of its user's (docs/containers.md)",
         u64::from(*start) + u64::from(COUNT) - 1
     )]
     NotHere {
@@ -280,10 +320,11 @@ pub enum IdRangeError {
 mod tests {
     use super::*;
 
+    const WHOLE: &str = "0 0 4294967295\n";
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n";
 
     fn host<'a>(subuid: &'a str, subgid: &'a str) -> Host<'a> {
-        Host { subuid, subgid, passwd: PASSWD, group: "root:x:0:\nann:x:1000:\n" }
+        Host { subuid, subgid, passwd: PASSWD, group: "root:x:0:\nann:x:1000:\n", uid_map: WHOLE, gid_map: WHOLE }
     }
 
     #[test]
@@ -340,6 +381,22 @@ mod tests {
         range.check_own_namespace("0 0 4294967295\n", "0 0 4294967295\n").unwrap();
         let error = range.check_own_namespace("0 0 4294967295\n", "0 100000 65536\n").unwrap_err().to_string();
         assert!(error.contains("has no ids 1879048192 to 1879113727"), "{error}");
+    }
+
+    #[test]
+    fn in_a_container_root_takes_what_is_left_above_its_own_users() {
+        let starts = |uid_map, gid_map| Host { uid_map, gid_map, ..host("", "") }.default_starts();
+        let whole = "0 0 4294967295\n";
+        let rootless = "         0       1000          1\n         1     100000     131072\n";
+        let two_ranges = "0 1000 1\n1 100000 65536\n65537 300000 65536\n";
+        assert_eq!(starts(whole, rootless), (DEFAULT_START, 65536));
+        assert_eq!(starts(two_ranges, "0 100000 65536\n"), (65537, DEFAULT_START));
+    }
+
+    #[test]
+    fn whoever_shares_the_ids_is_found() {
+        let text = "ann:100000:65536\nbob:165535:10\nann:100000:10\neve:165536:65536\n";
+        assert_eq!(owners(text, 100_000, COUNT), ["ann", "bob"]);
     }
 
     #[test]

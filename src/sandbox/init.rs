@@ -1,8 +1,8 @@
 //! `__init`: process 1 of the sandbox. Sets the root up, starts the payload, keeps house until it ends.
 //!
-//! 1. asks to die with enter, names the host, joins a new session keyring
+//! 1. asks to die with enter, names the host, joins a new session keyring, starts the payload's process, which waits
 //! 2. mounts the root (`mount`), switches `lo` on, allows no user namespaces beyond the payload's, limits process ids
-//! 3. enters the root, starts the payload's process and writes the maps of its user namespace
+//! 3. enters the root, has the payload's process enter it, and writes the maps of its user namespace
 //! 4. drops all capabilities, becomes unreadable to every other process, and a user that the payload cannot become; only
 //!    then lets the payload go on
 //! 5. reaps whatever dies, until the payload does (its status is reported) or the channel to the supervisor or enter
@@ -68,11 +68,18 @@ fn run(
         setsid().doing("leave the session")?;
     }
     if let Some(name) = &plan.hostname {
-        nix::unistd::sethostname(name).doing("set the host name")?;
+        set_host_name(name).doing(format!("set the host name to `{name}`"))?;
     }
     if without.keeps(Mechanism::SessionKeyring) {
         sys::new_session_keyring().doing("join a new session keyring")?;
     }
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    children.thread_block().doing("wait for signals")?;
+    let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
+    let signals = signals.doing("wait for signals")?;
+    // So early because it takes as long to start as the root takes to be mounted.
+    let (to_payload, pid) = start_payload(without)?;
     let binds = streams.split_off(if plan.process.terminal { 0 } else { 3.min(streams.len()) });
     let root = mount::build(&plan, &folder, binds)?;
     if !plan.host_network {
@@ -89,25 +96,30 @@ fn run(
     }
     mount::restrict(&plan, &root)?;
     mount::enter(&root, without)?;
-    drop(root);
     if plan.process.terminal {
         streams = terminal(channel)?;
     }
-
-    let mut children = SigSet::empty();
-    children.add(Signal::SIGCHLD);
-    children.thread_block().doing("wait for signals")?;
-    let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
-    let signals = signals.doing("wait for signals")?;
-    let payload = start_payload(plan, streams)?;
+    let payload = release_payload(to_payload, pid, plan, root, streams)?;
     channel.send(&Report::Running, &[]).doing("report")?;
     watch([channel, from_enter], &signals, payload, without)
 }
 
-/// Starts the payload's process, and returns it once it has become the command.
-fn start_payload(plan: Plan, streams: Vec<OwnedFd>) -> Result<Pid, Failure> {
-    let (mut to_payload, theirs) = Channel::pair().doing("make a channel")?;
-    let without = plan.without.clone();
+/// Sets the name, unless it is that already: a container around bindery may forbid the call, and be given the name itself.
+fn set_host_name(name: &str) -> io::Result<()> {
+    if rustix::system::uname().nodename().to_bytes() == name.as_bytes() {
+        return Ok(());
+    }
+    nix::unistd::sethostname(name).map_err(|errno| match errno {
+        nix::errno::Errno::EPERM => {
+            io::Error::other(format!("{}; a container must be started with `--hostname {name}`", errno.desc()))
+        }
+        other => other.into(),
+    })
+}
+
+/// Starts the payload's process, which does nothing before [`release_payload`].
+fn start_payload(without: &Without) -> Result<(Channel, Pid), Failure> {
+    let (to_payload, theirs) = Channel::pair().doing("make a channel")?;
     let payload = without
         .clear(process::this_program())
         .arg(PAYLOAD)
@@ -118,10 +130,22 @@ fn start_payload(plan: Plan, streams: Vec<OwnedFd>) -> Result<Pid, Failure> {
         .doing("start the payload's process")?;
     let pid = i32::try_from(payload.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| StepError::refused("start the payload's process", "it has no process id"))?;
-    let all: Vec<_> = streams.iter().map(AsFd::as_fd).collect();
+    Ok((to_payload, pid))
+}
+
+/// Lets the payload's process go on, into the root, and returns it once it has become the command.
+fn release_payload(
+    mut to_payload: Channel,
+    pid: Pid,
+    plan: Plan,
+    root: OwnedFd,
+    streams: Vec<OwnedFd>,
+) -> Result<Pid, Failure> {
+    let without = plan.without.clone();
+    let all: Vec<_> = std::iter::once(root.as_fd()).chain(streams.iter().map(AsFd::as_fd)).collect();
     let message = StartPayload { process: plan.process, host_network: plan.host_network, without: plan.without };
     to_payload.send(&message, &all).doing("tell the payload's process what to do")?;
-    drop(streams);
+    drop((root, streams));
     let (report, _) = to_payload.receive().doing("wait for the payload's process")?;
     match report {
         PayloadReport::Unshared => {}

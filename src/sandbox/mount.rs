@@ -20,8 +20,8 @@ use rustix::process::{chdir, fchdir, pivot_root};
 use crate::fs;
 use crate::sandbox::plan::{Kind, Overlay, Plan};
 use crate::sandbox::step::{Doing, StepError};
-use crate::sandbox::sys;
 use crate::sandbox::without::{Mechanism, Without};
+use crate::sandbox::{layers, sys};
 
 /// mount(2) takes a page of options.
 const MAX_OPTIONS: usize = 4095;
@@ -70,15 +70,19 @@ fn plain(without: &Without) -> u64 {
     all.into_iter().filter(|(mechanism, _)| without.keeps(*mechanism)).fold(0, |set, (_, attribute)| set | attribute)
 }
 
-/// Mounts the root on a new folder in `folder` and returns it. Both `folder` and the overlay's names are relative to the
+/// Mounts the root on a new folder in `folder` and returns it; `binds` are the host's folders among the layers, and then
+/// what is bound. Both `folder` and the overlay's names are relative to the
 /// present working folder, so that folders above it need not be passable.
 pub(super) fn build(plan: &Plan, folder: &Path, binds: Vec<OwnedFd>) -> Result<OwnedFd, StepError> {
     let point = folder.join(&plan.root);
     ensure_dir(&point, 0o755)?;
-    overlay(&plan.overlay, folder, &point, plain(&plan.without))?;
+    let mut binds = binds.into_iter();
+    let layers = layers::attach(&plan.overlay, folder, &point, &mut binds)?;
+    if !layers.direct {
+        overlay(&layers, folder, &point, plain(&plan.without))?;
+    }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = openat(CWD, &point, flags, Mode::empty()).doing("open the root")?;
-    let mut binds = binds.into_iter();
     for mount in &plan.mounts {
         let what = format!("mount on `{}` in the root", mount.to.display());
         let tree = match &mount.kind {
@@ -89,7 +93,7 @@ pub(super) fn build(plan: &Plan, folder: &Path, binds: Vec<OwnedFd>) -> Result<O
                 let plain = if typ == "devpts" { plain & libc::MOUNT_ATTR_NOSUID } else { plain };
                 match host_tree(&mount.to, &plan.without) {
                     Some(path) => host(path).doing(&what)?,
-                    None => new(typ, options, mount.attributes | plain).doing(&what)?,
+                    None => new(typ, options, mount.attributes | plain).map_err(|e| explain(typ, e)).doing(&what)?,
                 }
             }
         };
@@ -186,7 +190,19 @@ fn new(typ: &str, options: &[(String, Option<String>)], attributes: u64) -> io::
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-fn attach(tree: impl AsFd, point: impl AsFd) -> io::Result<()> {
+/// Says what the kernel's answer means for a /proc: none may show more than those that are there, and container engines
+/// cover parts of theirs.
+fn explain(typ: &str, error: io::Error) -> io::Error {
+    if typ != "proc" || error.raw_os_error() != Some(libc::EPERM) {
+        return error;
+    }
+    io::Error::other(format!(
+        "{error}: parts of the /proc around are covered; a container must be started with `--security-opt \
+         'unmask=/proc/*'` (Podman) or `--security-opt systempaths=unconfined` (Docker)"
+    ))
+}
+
+pub(super) fn attach(tree: impl AsFd, point: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(tree, "", point, "", flags)?)
 }
@@ -292,7 +308,7 @@ fn follow(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     Ok(openat(root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn ensure_dir(dir: &Path, mode: u32) -> Result<(), StepError> {
+pub(super) fn ensure_dir(dir: &Path, mode: u32) -> Result<(), StepError> {
     match mkdirat(CWD, dir, Mode::from_raw_mode(mode)) {
         Err(rustix::io::Errno::EXIST) => Ok(()),
         made => made.doing(format!("create the folder `{}`", dir.display())),

@@ -1,6 +1,6 @@
 //! `__payload`: the process that becomes the command.
 //!
-//! 1. sets what needs the outer user namespace: its readiness to be killed when memory is short
+//! 1. enters the root, sets what needs the outer user namespace: its readiness to be killed when memory is short
 //! 2. enters the inner user namespace and waits for its maps
 //! 3. gets its own session, streams or terminal, keyring, limits, umask, personality and working folder
 //! 4. drops capabilities from the bounding set, becomes the user, keeps exactly the capabilities of the spec
@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::personality::{Persona, set as set_personality};
 use oci_spec::runtime::PosixRlimitType;
 use rustix::fs::{Gid, Mode, Uid};
-use rustix::process::{Resource, Rlimit, chdir, ioctl_tiocsctty, setrlimit, setsid, umask};
+use rustix::process::{Resource, Rlimit, chdir, chroot, fchdir, ioctl_tiocsctty, setrlimit, setsid, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities, set_no_new_privs, set_thread_groups,
     set_thread_res_gid, set_thread_res_uid,
@@ -36,8 +36,12 @@ const PER_LINUX32: Persona = Persona::from_bits_retain(8);
 /// Runs the process, which only returns to say what went wrong.
 pub(super) fn main() {
     let Ok(mut channel) = Channel::from_stdin() else { return };
-    let Ok((start, streams)) = channel.receive::<StartPayload>() else { return };
-    let failure = match prepare(&mut channel, &start, &streams) {
+    let Ok((start, mut streams)) = channel.receive::<StartPayload>() else { return };
+    if streams.is_empty() {
+        return;
+    }
+    let root = streams.remove(0);
+    let failure = match prepare(&mut channel, &start, root, &streams) {
         Ok(()) => become_command(&start.process, &start.without),
         Err(failure) => failure,
     };
@@ -45,8 +49,12 @@ pub(super) fn main() {
     let _ = channel.send(&PayloadReport::Failed(failure), &[]);
 }
 
-fn prepare(channel: &mut Channel, start: &StartPayload, streams: &[OwnedFd]) -> Result<(), Failure> {
+fn prepare(channel: &mut Channel, start: &StartPayload, root: OwnedFd, streams: &[OwnedFd]) -> Result<(), Failure> {
     let process = &start.process;
+    // Init's change of the root holds for this process, too (pivot_root(2)), which was started before; so that all does
+    // not depend on that one sentence of a manual, it is entered once more.
+    fchdir(&root).and_then(|()| chroot(".")).doing("enter the root")?;
+    drop(root);
     if let Some(adjustment) = process.oom_score_adj {
         set_oom_score(adjustment).doing(format!("set the OOM score adjustment to {adjustment}"))?;
     }

@@ -10,6 +10,7 @@
 //! bindery.time      seconds until the payload is stopped
 //! bindery.silence   seconds without output until it is stopped
 //! bindery.disk      bytes that the root's writable folder may hold
+//! bindery.yield     true: make way for others when they wait (default: false)
 //! ```
 //!
 //! Everything else that matters has no switch: two user namespaces, a pid 1 of ours, seccomp, no new privileges. (Debug
@@ -21,16 +22,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use oci_spec::runtime::{
-    Capability, LinuxCapabilities, LinuxNamespaceType, LinuxPersonalityDomain, LinuxResources, PosixRlimitType, Spec,
+    Capability, LinuxCapabilities, LinuxNamespaceType, LinuxPersonalityDomain, PosixRlimitType, Spec,
 };
 
 use crate::sandbox::seccomp::{self, Program};
 #[cfg(debug_assertions)]
 use crate::sandbox::without;
 use crate::sandbox::without::Without;
+pub(super) use limits::Limits;
 pub(super) use mounts::{Kind, Mount, Overlay};
 
 mod fields;
+mod limits;
 mod mounts;
 #[cfg(test)]
 mod tests;
@@ -56,18 +59,6 @@ pub(super) struct Plan {
     pub(super) without: Without,
 }
 
-/// What the supervisor watches over.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Limits {
-    /// Microseconds of processor time in each period of so many microseconds.
-    pub(super) cpu: Option<(u64, u64)>,
-    pub(super) memory: Option<u64>,
-    pub(super) pids: Option<u64>,
-    pub(super) disk: Option<u64>,
-    pub(super) time: Option<Duration>,
-    pub(super) silence: Option<Duration>,
-}
-
 /// What the payload becomes.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(super) struct Process {
@@ -88,6 +79,12 @@ pub(super) struct Process {
     pub(super) seccomp: Program,
 }
 
+/// Returns all that a sandbox cannot do of what a spec asks for, or the first of the values where the fields are right.
+pub fn unsupported(spec: &Spec) -> Vec<Unsupported> {
+    let fields = fields::unknown(spec);
+    if fields.is_empty() { Plan::read(spec).err().into_iter().collect() } else { fields }
+}
+
 impl Plan {
     /// Returns the plan for a spec.
     pub(super) fn read(spec: &Spec) -> Result<Self, Unsupported> {
@@ -101,7 +98,7 @@ impl Plan {
         let (host_network, mut limits) = annotations(spec)?;
         let without = Without::read(spec)?;
         if let Some(resources) = linux.resources() {
-            resources_into(resources, &mut limits)?;
+            limits::read(resources, &mut limits)?;
         }
         namespaces(linux.namespaces().iter().flatten().map(|ns| ns.typ()), host_network)?;
         if process.no_new_privileges() != Some(true) {
@@ -111,8 +108,11 @@ impl Plan {
         let capabilities = process.capabilities().as_ref().ok_or(Unsupported::missing("process.capabilities"))?;
         let (overlay, mounts) = mounts::read(spec.mounts().as_deref().unwrap_or_default())?;
         let readonly = root.readonly().unwrap_or(false);
-        if overlay.upper.is_none() && !readonly {
+        if overlay.upper.is_none() && !readonly && !overlay.direct {
             return Err(Unsupported::missing("mounts.options: upperdir (or root.readonly)"));
+        }
+        if overlay.direct && limits.disk.is_some() {
+            return Err(Unsupported::value("annotations.bindery.disk", "with a root that has no layer of its own"));
         }
         let user = process.user();
         let args = process.args().clone().unwrap_or_default();
@@ -181,34 +181,13 @@ fn annotations(spec: &Spec) -> Result<(bool, Limits), Unsupported> {
             "bindery.disk" => limits.disk = Some(number()?),
             #[cfg(debug_assertions)]
             without::ANNOTATION => {}
+            "bindery.yield" => {
+                limits.gives_way = value.parse().map_err(|_| Unsupported::value(&field(), value))?;
+            }
             _ => return Err(Unsupported::field(&field())),
         }
     }
     Ok((host_network, limits))
-}
-
-fn resources_into(resources: &LinuxResources, limits: &mut Limits) -> Result<(), Unsupported> {
-    let positive = |field: &str, value: i64| {
-        u64::try_from(value).ok().filter(|n| *n > 0).ok_or_else(|| Unsupported::value(field, value))
-    };
-    if let Some(memory) = resources.memory() {
-        limits.memory = memory.limit().map(|limit| positive("linux.resources.memory.limit", limit)).transpose()?;
-        // The OCI counts memory and swap together: the same number means no swap, which is all there is here.
-        if let Some(swap) = memory.swap().filter(|_| memory.swap() != memory.limit()) {
-            return Err(Unsupported::value("linux.resources.memory.swap", swap));
-        }
-    }
-    if let Some(cpu) = resources.cpu() {
-        limits.cpu = match (cpu.quota(), cpu.period()) {
-            (Some(quota), Some(period)) if period > 0 => Some((positive("linux.resources.cpu.quota", quota)?, period)),
-            (None, None) => None,
-            (_, period) => return Err(Unsupported::value("linux.resources.cpu.period", format!("{period:?}"))),
-        };
-    }
-    if let Some(pids) = resources.pids() {
-        limits.pids = Some(positive("linux.resources.pids.limit", pids.limit())?);
-    }
-    Ok(())
 }
 
 /// Checks that all namespaces are asked for: a sandbox is never less.

@@ -63,6 +63,13 @@ pub fn give(ids: &IdRange, path: &Path) -> Result<(), PathError> {
     given.map(drop).map_err(|e| PathError::on(ACTION, path)(io::Error::other(process::chain(&e))))
 }
 
+/// Lets the range pass a folder that is the user's own and closed to everyone else, so that what is in it can be bound.
+/// The machine's root binds before it becomes the range, and ordinary users are mapped into it; a container's root, which
+/// lacks the power to do the first, is not.
+pub fn admit(ids: &IdRange, folder: &Path) -> Result<(), PathError> {
+    if ids.is_roots() { give(ids, folder) } else { Ok(()) }
+}
+
 /// Gives what [`give`] names, when the program's arguments ask for it; returns whether that worked.
 pub(super) fn give_inside(args: &[OsString]) -> Option<bool> {
     let given = enter_hidden(GIVE, args)?

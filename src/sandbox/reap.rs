@@ -1,11 +1,14 @@
-//! Ends what a dead supervisor left: processes and control groups that its lease names.
+//! Ends what a dead supervisor left: processes and control groups that its lease names, and control groups whose lease
+//! is gone with its state folder.
 
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, CWD, unlinkat};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::fs::PathError;
+use crate::fs::{self, PathError};
 use crate::sandbox::cgroup;
-use crate::sandbox::supervise::start_time;
-use crate::state::LeaseRecord;
+use crate::state::{self, LeaseRecord, start_time};
 
 /// Types of control group file systems (linux/magic.h).
 const CGROUP: [u64; 2] = [0x0027_e0eb, 0x6367_7270];
@@ -28,4 +31,21 @@ pub fn reap(record: &LeaseRecord) -> Result<(), PathError> {
         rustix::fs::statfs(dir).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|typ| CGROUP.contains(&typ)))
     };
     record.cgroups.iter().filter(|dir| is_cgroup(dir)).try_for_each(|dir| cgroup::destroy(dir))
+}
+
+/// Removes control groups that no lease names any more: empty ones whose name says that their holder is dead. Whatever
+/// has a process in it stays, as it may be another process namespace's. Returns their folders.
+pub fn reap_groups() -> Result<Vec<PathBuf>, PathError> {
+    let mut removed = Vec::new();
+    for (dir, prefix) in cgroup::Host::read()?.places() {
+        // Unreadable, or not there: then nothing of ours is in it.
+        for group in fs::read_dir_if_exists(&dir).unwrap_or_default() {
+            let lease = group.file_name().and_then(|name| name.to_str()?.strip_prefix(prefix));
+            // The kernel refuses to remove what is in use.
+            if lease.is_some_and(state::holder_is_dead) && unlinkat(CWD, &group, AtFlags::REMOVEDIR).is_ok() {
+                removed.push(group);
+            }
+        }
+    }
+    Ok(removed)
 }

@@ -15,6 +15,8 @@ pub(super) struct Start {
     pub(super) base: PathBuf,
     /// The lease's folder, relative to `base`.
     pub(super) folder: PathBuf,
+    /// Whether that is to be emptied at the end.
+    pub(super) discard: bool,
     pub(super) plan: Plan,
 }
 
@@ -25,7 +27,7 @@ pub(super) struct StartInit {
     pub(super) plan: Plan,
 }
 
-/// Init to payload, with its standard streams.
+/// Init to payload, with the root and its standard streams.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct StartPayload {
     pub(super) process: Process,

@@ -3,22 +3,23 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Stdio as ProcessStdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::process;
 use crate::sandbox::channel::Channel;
+use crate::sandbox::child::Enter;
+use crate::sandbox::disk::Disk;
+use crate::sandbox::keeper::Keeper;
+use crate::sandbox::plan::Overlay;
 use crate::sandbox::report::{Failure, Mapped, Report, Start, Status};
 use crate::sandbox::stdio::Streams;
 use crate::sandbox::step::{Doing, StepError};
-use crate::sandbox::usage::Meter;
 use crate::sandbox::watchdog::{Stopped, Watchdog};
 use crate::sandbox::without::Without;
-use crate::sandbox::{ENTER, IdRange, SandboxError};
+use crate::sandbox::{IdRange, SandboxError, layers};
 
 /// How soon a cancellation or another size of our terminal is noticed.
 const TICK: Duration = Duration::from_millis(100);
@@ -26,7 +27,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// The processes of one sandbox, from the outside. Dropping it kills them all and waits for them.
 #[derive(Debug)]
 pub(super) struct Sandbox {
-    enter: Child,
+    enter: Enter,
     init: Option<OwnedFd>,
     channel: Channel,
 }
@@ -45,24 +46,31 @@ pub(super) struct End {
 pub(super) struct Watch<'a, 's> {
     pub(super) streams: Streams<'s>,
     pub(super) watchdog: Watchdog,
-    pub(super) meter: Option<Meter>,
+    pub(super) keeper: Keeper<'a>,
+    pub(super) disk: &'a mut Disk,
     pub(super) cancel: &'a AtomicBool,
     pub(super) ids: &'a IdRange,
+    /// The root's layers: those that are folders of the host's are opened once the ids are mapped.
+    pub(super) overlay: &'a Overlay,
 }
 
 impl Sandbox {
-    /// Starts enter, which does nothing before [`Self::start`].
-    pub(super) fn new(without: &Without) -> Result<Self, SandboxError> {
+    /// Starts enter, which does nothing before [`Self::start`], in a control group of the unified hierarchy where that
+    /// can be.
+    pub(super) fn new(without: &Without, group: Option<&Path>) -> Result<Self, SandboxError> {
         let what = "start the sandbox's first process";
         let (channel, theirs) = Channel::pair().doing(what)?;
-        let mut command = without.clear(process::this_program_apart());
-        command.arg(ENTER).args(without.args()).stdin(theirs.into_stdin()).stdout(ProcessStdio::null());
-        let enter = command.spawn().doing(what)?;
+        let enter = Enter::start(theirs.into(), without, group).doing(what)?;
         Ok(Self { enter, init: None, channel })
     }
 
     pub(super) fn pid(&self) -> u32 {
-        self.enter.id()
+        self.enter.pid()
+    }
+
+    /// Returns whether enter was started in the group.
+    pub(super) fn born_in_group(&self) -> bool {
+        self.enter.in_group
     }
 
     pub(super) fn start(&mut self, start: &Start, streams: Vec<OwnedFd>) -> Result<(), SandboxError> {
@@ -71,21 +79,21 @@ impl Sandbox {
     }
 
     /// Looks after the sandbox until all its processes are gone.
-    pub(super) fn supervise(&mut self, mut watch: Watch<'_, '_>) -> Result<End, SandboxError> {
+    pub(super) fn supervise(&mut self, watch: &mut Watch<'_, '_>) -> Result<End, SandboxError> {
         let mut end = End { status: None, stopped: None, lost: None };
         let mut open = true;
         while open || !watch.streams.drained() {
-            let ready = self.wait(&watch, open)?;
+            let ready = self.wait(watch, open)?;
             let now = Instant::now();
+            watch.watchdog.skip(watch.keeper.look(now));
             if watch.streams.pump(&ready.streams) {
                 watch.watchdog.hear(now);
             }
             if ready.channel {
-                open = self.hear(&mut watch, &mut end)?;
+                open = self.hear(watch, &mut end)?;
             }
-            let disk = if ready.meter { watch.meter.as_mut().and_then(Meter::read) } else { None };
             let cancelled = watch.cancel.load(Ordering::Relaxed).then_some(Stopped::Cancelled);
-            let disk = disk.and_then(|(used, free)| watch.watchdog.check_disk(used, free));
+            let disk = watch.disk.check(now, ready.disk);
             let stop = cancelled.or(disk).or_else(|| watch.watchdog.check_time(now));
             if let Some(stop) = stop.filter(|_| end.status.is_none() && end.stopped.is_none()) {
                 end.stopped = Some(stop);
@@ -112,10 +120,10 @@ impl Sandbox {
         };
         match report {
             Report::Unshared => {
-                let pid = i32::try_from(self.enter.id()).ok().and_then(Pid::from_raw);
-                let pid = pid.ok_or_else(|| StepError::refused("map the ids", "the process has no id"))?;
-                watch.ids.write_outer(pid)?;
-                self.channel.send(&Mapped, &[]).doing("tell the sandbox of its maps")?;
+                watch.ids.write_outer(self.enter.pid)?;
+                let layers = layers::open(watch.overlay, watch.ids, self.enter.pid)?;
+                let layers: Vec<_> = layers.iter().map(AsFd::as_fd).collect();
+                self.channel.send(&Mapped, &layers).doing("tell the sandbox of its maps")?;
             }
             Report::Started(pid) => {
                 // Enter has not waited for it yet, so the number is still its.
@@ -143,10 +151,10 @@ impl Sandbox {
 
     fn wait(&self, watch: &Watch<'_, '_>, open: bool) -> Result<Ready, SandboxError> {
         let interests: Vec<_> = watch.streams.interests().collect();
-        let meter = watch.meter.as_ref().filter(|_| open).and_then(Meter::interest);
+        let disk = watch.disk.interest().filter(|_| open);
         let channel = open.then(|| (self.channel.as_fd(), PollFlags::POLLIN));
         let all: Vec<Option<(BorrowedFd<'_>, PollFlags)>> =
-            interests.into_iter().chain([channel, meter.map(|fd| (fd, PollFlags::POLLIN))]).collect();
+            interests.into_iter().chain([channel, disk.map(|fd| (fd, PollFlags::POLLIN))]).collect();
         let mut polled: Vec<_> = all.iter().flatten().map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
         let sleep = watch.watchdog.sleep(Instant::now(), TICK);
         let sleep = PollTimeout::try_from(sleep).unwrap_or(PollTimeout::ZERO);
@@ -156,9 +164,9 @@ impl Sandbox {
         };
         let mut answers = polled.iter().map(|fd| fd.any().unwrap_or(true));
         let mut streams: Vec<_> = all.iter().map(|i| i.is_some() && answers.next().unwrap_or(false)).collect();
-        let meter = streams.pop().unwrap_or(false);
+        let disk = streams.pop().unwrap_or(false);
         let channel = streams.pop().unwrap_or(false);
-        Ok(Ready { streams, channel, meter })
+        Ok(Ready { streams, channel, disk })
     }
 
     /// Kills everything: with init, the kernel kills its whole process namespace, and enter ends when that is done.
@@ -166,7 +174,7 @@ impl Sandbox {
         let killed = self.init.as_ref().is_some_and(|init| pidfd_send_signal(init, Signal::KILL).is_ok());
         if !killed {
             // Not started yet, or already gone. Init dies with enter.
-            let _ = self.enter.kill();
+            self.enter.kill();
         }
     }
 }
@@ -174,12 +182,11 @@ impl Sandbox {
 impl Sandbox {
     /// Kills what is left and waits until it is gone.
     fn finish(&mut self) {
-        let ended = self.enter.try_wait().is_ok_and(|status| status.is_some());
-        if !ended && self.init.is_none() {
+        if !self.enter.has_ended() && self.init.is_none() {
             self.kill();
         }
         // It ends when init has, and init when its whole process namespace has.
-        let _ = self.enter.wait();
+        self.enter.wait();
         // Unless it was killed by somebody else.
         if let Some(init) = self.init.take() {
             let _ = pidfd_send_signal(&init, Signal::KILL);
@@ -200,13 +207,5 @@ impl Drop for Sandbox {
 struct Ready {
     streams: Vec<bool>,
     channel: bool,
-    meter: bool,
-}
-
-/// Returns when a process started, in clock ticks since boot (`/proc/PID/stat`, field 22): with the id it names the
-/// process for good.
-pub(super) fn start_time(pid: u32) -> Option<u64> {
-    let stat = crate::fs::read_to_string(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
-    // The second field is the program's name and may hold anything.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    disk: bool,
 }

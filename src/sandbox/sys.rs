@@ -2,9 +2,9 @@
 
 #![expect(unsafe_code, reason = "each has its SAFETY reason, and nothing else in bindery needs any")]
 
-use std::ffi::c_long;
+use std::ffi::{CStr, c_char, c_int, c_long};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::libc;
 
@@ -56,6 +56,26 @@ pub(super) fn set_mount_attributes(tree: impl AsFd, set: u64, recursive: bool) -
     check(result).map(drop)
 }
 
+/// Has the mount that is open as `tree` show its files' owners through the map of a user namespace: what belongs to N on
+/// disk belongs to the namespace's N (mount_setattr(2), MOUNT_ATTR_IDMAP, Linux 5.12).
+pub(super) fn map_mount_ids(tree: impl AsFd, namespace: impl AsFd) -> io::Result<()> {
+    let userns_fd = u64::try_from(namespace.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    // SAFETY: the path is empty and ends in NUL, the struct lives until the call returns and its size is given; the
+    // namespace's descriptor is open.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    check(result).map(drop)
+}
+
 /// Keeps the calling process, and all it starts, from connecting to abstract Unix sockets of processes outside and from
 /// signalling them (landlock(7), ABI 6, Linux 6.12). Returns whether the kernel can do that.
 pub(super) fn scope_sockets_and_signals() -> io::Result<bool> {
@@ -80,14 +100,37 @@ pub(super) fn scope_sockets_and_signals() -> io::Result<bool> {
 
 /// Returns whether [`scope_sockets_and_signals`] would do anything.
 pub(super) fn can_scope() -> bool {
-    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
     const SCOPES_SINCE: c_long = 6;
+    landlock_version().is_ok_and(|version| version >= SCOPES_SINCE)
+}
+
+/// Returns the version of Landlock's interface (landlock_create_ruleset(2)).
+pub(super) fn landlock_version() -> io::Result<c_long> {
+    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
     // SAFETY: asked for the version, the kernel reads no memory.
-    let version = unsafe {
+    check(unsafe {
         let none = std::ptr::null::<u8>();
         libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, LANDLOCK_CREATE_RULESET_VERSION)
+    })
+}
+
+/// Shows the files of a mount that is attached nowhere yet with the owners that a user namespace gives them
+/// (mount_setattr(2), MOUNT_ATTR_IDMAP, Linux 5.12).
+pub(super) fn map_mount(tree: impl AsFd, namespace: impl AsFd) -> io::Result<()> {
+    let userns_fd = u64::try_from(namespace.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    // SAFETY: the path is empty and ends in NUL, the struct lives until the call returns and its size is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
     };
-    version >= SCOPES_SINCE
+    check(result).map(drop)
 }
 
 /// Switches the loopback interface of the current network namespace on (netdevice(7)).
@@ -111,6 +154,42 @@ pub(super) fn loopback_up() -> io::Result<()> {
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }.into()).map(drop)
 }
 
+/// Returns the number of a loop device that nobody uses, which the kernel makes if need be (loop(4)).
+pub(super) fn free_loop_device(control: impl AsFd) -> io::Result<u32> {
+    const LOOP_CTL_GET_FREE: u64 = 0x4c82;
+    // SAFETY: the request takes no argument.
+    let number = check(unsafe { libc::ioctl(control.as_fd().as_raw_fd(), LOOP_CTL_GET_FREE as _) }.into())?;
+    u32::try_from(number).map_err(io::Error::other)
+}
+
+/// Has a loop device be backed by a file until its last user closes it or its mount goes (LOOP_CONFIGURE, Linux 5.8).
+pub(super) fn attach_loop_device(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
+    const LOOP_CONFIGURE: u64 = 0x4c0a;
+    const LO_FLAGS_AUTOCLEAR: u32 = 4;
+    /// struct loop_config, with what is not used of struct loop_info64 as one (linux/loop.h).
+    #[repr(C)]
+    struct LoopConfig {
+        fd: u32,
+        block_size: u32,
+        before_flags: [u32; 13],
+        flags: u32,
+        after_flags: [u64; 22],
+        reserved: [u64; 8],
+    }
+    const { assert!(size_of::<LoopConfig>() == 304) };
+    let fd = u32::try_from(file.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    let config = LoopConfig {
+        fd,
+        block_size: 4096,
+        before_flags: [0; 13],
+        flags: LO_FLAGS_AUTOCLEAR,
+        after_flags: [0; 22],
+        reserved: [0; 8],
+    };
+    // SAFETY: the struct has the layout of the kernel's and lives until the call returns.
+    check(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) }.into()).map(drop)
+}
+
 /// Gives every signal its default action and unblocks all: ignored signals would survive execve(2).
 pub(super) fn reset_signals() -> io::Result<()> {
     /// The kernel's sigset_t: C libraries keep signals 32 and 33 to themselves and refuse to reset them.
@@ -132,4 +211,157 @@ pub(super) fn reset_signals() -> io::Result<()> {
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, SET.as_ptr(), none, size_of_val(&SET))
     })
     .map(drop)
+}
+
+/// What the child of [`spawn_in_group`] needs, in one place, because it has no stack of its own.
+#[repr(C)]
+struct Birth {
+    stdin: usize,
+    stdout: usize,
+    mask: *const u64,
+    program: *const c_char,
+    args: *const *const c_char,
+    env: *const *const c_char,
+    error: i64,
+}
+
+/// Starts a program in a control group of the unified hierarchy (clone3(2), CLONE_INTO_CGROUP: Linux 5.7), with an empty
+/// environment, two given standard streams and our standard error, in a process group of its own. Returns its id and a
+/// descriptor for it. Like posix_spawn(3), which cannot do this: no memory is copied, and this thread waits until the
+/// program has started or could not be.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn spawn_in_group(
+    program: &CStr,
+    args: &[&CStr],
+    stdin: BorrowedFd<'_>,
+    stdout: BorrowedFd<'_>,
+    group: BorrowedFd<'_>,
+) -> io::Result<(i32, OwnedFd)> {
+    const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    /// The kernel's struct clone_args, as of CLONE_INTO_CGROUP.
+    #[repr(C)]
+    #[derive(Default)]
+    struct CloneArgs([u64; 11]);
+    let number = |fd: BorrowedFd<'_>| usize::try_from(fd.as_raw_fd()).expect("a descriptor is not negative");
+    let args: Vec<_> = args.iter().map(|arg| arg.as_ptr()).chain([std::ptr::null()]).collect();
+    let env = [std::ptr::null()];
+    let (all, mut before) = ([u64::MAX], [0_u64]);
+    let mut pidfd: c_int = -1;
+    let flags: u64 = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD).cast_unsigned().into();
+    let mut clone = CloneArgs::default();
+    clone.0[0] = flags | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP;
+    clone.0[1] = (&raw mut pidfd) as u64;
+    clone.0[4] = libc::SIGCHLD.cast_unsigned().into();
+    clone.0[10] = number(group) as u64;
+    // SAFETY: both sets live until the call returns. With every signal blocked, no handler runs on the stack that this
+    // thread and the child share.
+    check(unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr(), 8_usize)
+    })?;
+    let mut birth = Birth {
+        stdin: number(stdin),
+        stdout: number(stdout),
+        mask: before.as_ptr(),
+        program: program.as_ptr(),
+        args: args.as_ptr(),
+        env: env.as_ptr(),
+        error: 0,
+    };
+    let result: i64;
+    // SAFETY: the kernel reads `clone` and writes `pidfd` in this call. The child shares our memory and stack while this
+    // thread waits (CLONE_VFORK), so it only makes system calls, with what `birth` holds and points to, all of which
+    // outlives the block; it touches no stack, and the only memory it writes is `birth.error`. It has handlers for no
+    // signal (CLONE_CLEAR_SIGHAND) when it unblocks them, and leaves by execve or exit, never past the block.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 4f",
+            // setpgid(0, 0)
+            "xor edi, edi",
+            "xor esi, esi",
+            "mov eax, 109",
+            "syscall",
+            "test rax, rax",
+            "js 3f",
+            // dup2(stdin, 0), dup2(stdout, 1)
+            "mov rdi, [r12]",
+            "xor esi, esi",
+            "mov eax, 33",
+            "syscall",
+            "test rax, rax",
+            "js 3f",
+            "mov rdi, [r12 + 8]",
+            "mov esi, 1",
+            "mov eax, 33",
+            "syscall",
+            "test rax, rax",
+            "js 3f",
+            // rt_sigprocmask(SIG_SETMASK, mask, NULL, 8)
+            "mov edi, 2",
+            "mov rsi, [r12 + 16]",
+            "xor edx, edx",
+            "mov r10d, 8",
+            "mov eax, 14",
+            "syscall",
+            // execve(program, args, env)
+            "mov rdi, [r12 + 24]",
+            "mov rsi, [r12 + 32]",
+            "mov rdx, [r12 + 40]",
+            "mov eax, 59",
+            "syscall",
+            // exit(127)
+            "3:",
+            "mov [r12 + 48], rax",
+            "mov edi, 127",
+            "mov eax, 60",
+            "syscall",
+            "ud2",
+            "4:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            inlateout("rdi") &raw mut clone => _,
+            inlateout("rsi") size_of::<CloneArgs>() => _,
+            in("r12") &raw mut birth,
+            out("rcx") _,
+            out("rdx") _,
+            out("r10") _,
+            out("r11") _,
+        );
+    }
+    // SAFETY: the set lives until the call returns, the old one is not asked for.
+    unsafe {
+        let none = std::ptr::null_mut::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, before.as_ptr(), none, 8_usize);
+    }
+    let failed = |code: i64| io::Error::from_raw_os_error(i32::try_from(-code).unwrap_or(libc::EIO));
+    if result < 0 {
+        return Err(failed(result));
+    }
+    let pid = i32::try_from(result).expect("Linux process ids are below 2^22");
+    // SAFETY: the kernel has just made it for us.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    // SAFETY: the child, which has ended or become the program, does not write any more; volatile, because the compiler
+    // does not know that it did.
+    let error = unsafe { std::ptr::read_volatile(&raw const birth.error) };
+    if error != 0 {
+        let _ = rustix::process::waitid(
+            rustix::process::WaitId::PidFd(pidfd.as_fd()),
+            rustix::process::WaitIdOptions::EXITED,
+        );
+        return Err(failed(error));
+    }
+    Ok((pid, pidfd))
+}
+
+/// The call is not written down for this architecture: the caller has another way.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn spawn_in_group(
+    _: &CStr,
+    _: &[&CStr],
+    _: BorrowedFd<'_>,
+    _: BorrowedFd<'_>,
+    _: BorrowedFd<'_>,
+) -> io::Result<(i32, OwnedFd)> {
+    Err(io::ErrorKind::Unsupported.into())
 }

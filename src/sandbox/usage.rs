@@ -1,7 +1,7 @@
 //! Measures what a sandbox's writable folder holds, while it grows.
 //!
-//! The files belong to the id range, so a process inside it (`__usage`) looks and prints one number a round; the
-//! supervisor's [`Meter`] reads them. The tree is hostile and changes under the look: no link is followed, what vanishes
+//! The files belong to the id range, so a process inside it (`__usage`) looks and prints a line each round, the bytes
+//! and how many files, folders and links; the supervisor's [`Meter`] reads them. The tree is hostile and changes under the look: no link is followed, what vanishes
 //! is skipped, and one that is too deep to be walked counts as too big.
 
 use std::collections::HashSet;
@@ -9,10 +9,10 @@ use std::ffi::{CString, OsString};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat, statvfs};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
 
 use crate::sandbox::IdRange;
 use crate::sandbox::range;
@@ -26,20 +26,41 @@ const PAUSES_PER_LOOK: u32 = 20;
 /// How many folders may be open in one another: each costs a descriptor.
 const MAX_DEPTH: usize = 900;
 
+/// What is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// On the disk.
+    pub(super) bytes: u64,
+    /// Files, folders and links.
+    pub(super) files: u64,
+}
+
+/// More than any limit.
+const OUT_OF_SIGHT: Usage = Usage { bytes: u64::MAX, files: u64::MAX };
+
 /// The supervisor's side.
 #[derive(Debug)]
 pub(super) struct Meter {
     process: Child,
-    folder: PathBuf,
     line: Vec<u8>,
 }
 
 impl Meter {
     /// Starts to measure `folder`, which is relative to `base`.
     pub(super) fn start(ids: &IdRange, base: &Path, folder: &Path) -> Result<Self, StepError> {
-        let mut command = range::hidden(USAGE, ids, base);
-        let process = command.arg(folder).stdout(Stdio::piped()).spawn().doing("start to measure the root")?;
-        Ok(Self { process, folder: base.join(folder), line: Vec::new() })
+        Self::of(range::hidden(USAGE, ids, base).arg(folder), "start to measure the root")
+    }
+
+    /// Starts a process that prints such lines.
+    pub(super) fn of(command: &mut Command, what: &'static str) -> Result<Self, StepError> {
+        let process = command.stdout(Stdio::piped()).spawn().doing(what)?;
+        let meter = Self { process, line: Vec::new() };
+        if let Some(pipe) = &meter.process.stdout {
+            // Whoever reads where nothing has come must not wait.
+            let flags = rustix::fs::fcntl_getfl(pipe).doing(what)?;
+            rustix::fs::fcntl_setfl(pipe, flags | OFlags::NONBLOCK).doing(what)?;
+        }
+        Ok(meter)
     }
 
     /// Returns what to wait for.
@@ -47,23 +68,23 @@ impl Meter {
         self.process.stdout.as_ref().map(AsFd::as_fd)
     }
 
-    /// Returns the last measured number of bytes in the folder, and what is free on its file system.
-    pub(super) fn read(&mut self) -> Option<(u64, u64)> {
+    /// Returns what was measured last.
+    pub(super) fn read(&mut self) -> Option<Usage> {
         let mut bytes = [0; 256];
         match rustix::io::read(self.process.stdout.as_ref()?, &mut bytes) {
             Ok(length @ 1..) => self.line.extend_from_slice(bytes.get(..length)?),
-            Err(rustix::io::Errno::INTR) => return None,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return None,
             // It has died: what it measures is out of sight, which is as bad as too big.
             _ => {
                 self.process.stdout = None;
-                return Some((u64::MAX, 0));
+                return Some(OUT_OF_SIGHT);
             }
         }
         let end = self.line.iter().rposition(|byte| *byte == b'\n')?;
         let rest = self.line.split_off(end + 1);
         let lines = std::mem::replace(&mut self.line, rest);
-        let used = std::str::from_utf8(&lines).ok()?.lines().last()?.parse().ok()?;
-        Some((used, free(&self.folder)))
+        let (bytes, files) = std::str::from_utf8(&lines).ok()?.lines().last()?.split_once(' ')?;
+        Some(Usage { bytes: bytes.parse().ok()?, files: files.parse().ok()? })
     }
 }
 
@@ -75,12 +96,6 @@ impl Drop for Meter {
     }
 }
 
-/// Returns the free bytes of a folder's file system; a folder that does not exist yet is judged by those above it.
-pub(super) fn free(folder: &Path) -> u64 {
-    let found = folder.ancestors().find_map(|dir| statvfs(dir).ok());
-    found.map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
-}
-
 /// Measures for ever, when the program's arguments ask for it.
 pub(super) fn main(args: &[OsString]) -> Option<()> {
     let folder = match range::enter_hidden(USAGE, args)? {
@@ -90,23 +105,23 @@ pub(super) fn main(args: &[OsString]) -> Option<()> {
     };
     loop {
         let started = Instant::now();
-        let used = measure(&folder).unwrap_or(u64::MAX);
-        if writeln!(io::stdout(), "{used}").and_then(|()| io::stdout().flush()).is_err() {
+        let Usage { bytes, files } = measure(&folder).unwrap_or(OUT_OF_SIGHT);
+        if writeln!(io::stdout(), "{bytes} {files}").and_then(|()| io::stdout().flush()).is_err() {
             return Some(());
         }
         std::thread::sleep(PAUSE.max(started.elapsed() * PAUSES_PER_LOOK));
     }
 }
 
-/// Returns the bytes that the files and folders below `top` take on disk; nothing where it is too deep.
-fn measure(top: &Path) -> Option<u64> {
-    let mut used = 0_u64;
+/// Returns what is below `top`; nothing where it is too deep.
+fn measure(top: &Path) -> Option<Usage> {
+    let mut used = Usage::default();
     let mut linked = HashSet::new();
     let mut open = Vec::new();
     match open_dir(CWD, top) {
         Ok(dir) => open.push(dir),
         // Not made yet.
-        Err(rustix::io::Errno::NOENT) => return Some(0),
+        Err(rustix::io::Errno::NOENT) => return Some(used),
         Err(_) => return None,
     }
     loop {
@@ -124,7 +139,8 @@ fn measure(top: &Path) -> Option<u64> {
         let Ok(stat) = statat(dir.fd().ok()?, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         if is_dir || stat.st_nlink < 2 || linked.insert(stat.st_ino) {
-            used = used.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
+            used.bytes = used.bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
+            used.files = used.files.saturating_add(1);
         }
         if is_dir {
             if depth >= MAX_DEPTH {
@@ -154,15 +170,17 @@ mod tests {
     fn files_count_once_and_links_are_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path().join("top");
-        assert_eq!(measure(&top), Some(0));
+        assert_eq!(measure(&top), Some(Usage::default()));
         fs::create_dir_all(&top.join("a/b")).unwrap();
         let empty = measure(&top).unwrap();
         fs::write(&dir.path().join("outside"), vec![1; 1 << 20]).unwrap();
         fs::symlink(dir.path(), &top.join("link")).unwrap();
         fs::write(&top.join("a/b/file"), vec![1; 1 << 20]).unwrap();
         fs::hard_link(&top.join("a/b/file"), &top.join("again")).unwrap();
-        let used = measure(&top).unwrap() - empty;
+        let full = measure(&top).unwrap();
+        let used = full.bytes - empty.bytes;
         assert!((1 << 20..3 << 19).contains(&used), "{used}");
+        assert_eq!((empty.files, full.files), (2, 4));
     }
 
     #[test]

@@ -1,12 +1,9 @@
-//! When a payload is stopped: too long, too quiet, too big, or called off. Pure: time and sizes are given to it.
+//! When a payload is stopped: too long or too quiet, or called off. Pure: time is given to it.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::sandbox::plan::Limits;
-
-/// How much of the host's file system must stay free while a sandbox with a disk limit runs.
-pub(super) const RESERVE: u64 = 64 << 20;
 
 /// Why a payload was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -16,10 +13,14 @@ pub enum Stopped {
     Time,
     /// It printed nothing for longer than it may.
     Silence,
-    /// It wrote more than it may, or the host's file system is nearly full.
+    /// It wrote more than it may.
     Disk,
+    /// The host's file system is nearly full, which is no fault of its own.
+    Full,
     /// It used more memory than it may: the kernel killed some of it.
     Memory,
+    /// It needed more processes than it may have, and failed.
+    Processes,
     /// The caller called it off.
     Cancelled,
 }
@@ -29,8 +30,10 @@ impl fmt::Display for Stopped {
         f.write_str(match self {
             Self::Time => "it took longer than its limit of time, and was stopped",
             Self::Silence => "it printed nothing for longer than its limit of silence, and was stopped",
-            Self::Disk => "it wrote more than its limit of disk, or the disk is nearly full, and was stopped",
+            Self::Disk => "it wrote more than its limit of disk, or more files than go with that, and was stopped",
+            Self::Full => "the disk is nearly full, and it was stopped",
             Self::Memory => "it needed more memory than its limit, and the kernel ended it",
+            Self::Processes => "it could not start a process: their limit was reached",
             Self::Cancelled => "it was stopped",
         })
     }
@@ -53,6 +56,12 @@ impl Watchdog {
         self.heard = now;
     }
 
+    /// Leaves out time in which the payload was kept from running.
+    pub(super) fn skip(&mut self, time: Duration) {
+        self.started += time;
+        self.heard += time;
+    }
+
     /// Returns whether a limit on time is exceeded.
     pub(super) fn check_time(&self, now: Instant) -> Option<Stopped> {
         let over = |limit: Option<Duration>, since| limit.is_some_and(|limit| now.duration_since(since) >= limit);
@@ -63,11 +72,6 @@ impl Watchdog {
         } else {
             None
         }
-    }
-
-    /// Returns whether the writable folder, or the file system it is on, has too many bytes.
-    pub(super) fn check_disk(&self, used: u64, free: u64) -> Option<Stopped> {
-        self.limits.disk.is_some_and(|limit| used > limit || free < RESERVE).then_some(Stopped::Disk)
     }
 
     /// Returns how long nothing needs to be checked, at most `longest`.
@@ -87,8 +91,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn watchdog(now: Instant) -> Watchdog {
-        let limits =
-            Limits { time: Some(10 * SECOND), silence: Some(3 * SECOND), disk: Some(100), ..Limits::default() };
+        let limits = Limits { time: Some(10 * SECOND), silence: Some(3 * SECOND), ..Limits::default() };
         Watchdog::new(limits, now)
     }
 
@@ -104,6 +107,18 @@ mod tests {
     }
 
     #[test]
+    fn time_in_which_it_is_frozen_does_not_count() {
+        let start = Instant::now();
+        let mut dog = watchdog(start);
+        dog.skip(7 * SECOND);
+        assert_eq!(dog.check_time(start + 9 * SECOND), None);
+        assert_eq!(dog.check_time(start + 10 * SECOND), Some(Stopped::Silence));
+        dog.hear(start + 16 * SECOND);
+        assert_eq!(dog.check_time(start + 16 * SECOND), None);
+        assert_eq!(dog.check_time(start + 17 * SECOND), Some(Stopped::Time));
+    }
+
+    #[test]
     fn it_wakes_for_what_comes_first() {
         let start = Instant::now();
         let mut dog = watchdog(start);
@@ -112,14 +127,5 @@ mod tests {
         assert_eq!(dog.sleep(start + 9 * SECOND, 9 * SECOND), SECOND);
         assert_eq!(dog.sleep(start + 60 * SECOND, SECOND), Duration::ZERO);
         assert_eq!(Watchdog::new(Limits::default(), start).sleep(start + 99 * SECOND, SECOND), SECOND);
-    }
-
-    #[test]
-    fn disk_counts_what_is_written_and_what_is_left() {
-        let dog = watchdog(Instant::now());
-        assert_eq!(dog.check_disk(100, RESERVE), None);
-        assert_eq!(dog.check_disk(101, RESERVE), Some(Stopped::Disk));
-        assert_eq!(dog.check_disk(0, RESERVE - 1), Some(Stopped::Disk));
-        assert_eq!(Watchdog::new(Limits::default(), Instant::now()).check_disk(u64::MAX, 0), None);
     }
 }

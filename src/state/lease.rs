@@ -3,12 +3,16 @@
 //! A lease is a file in `leases/`, locked by the process that holds it. Whatever could be left behind by a process that
 //! is killed (a process, a cgroup, a folder under `roots/`) is written into the lease *before* it is made; the kernel
 //! frees the lock when the holder ends, however it ends, and whoever then gets the lock may remove what it names.
+//!
+//! A lease's id is its holder's start time (in clock ticks since boot, hexadecimal), process id and a number: where only
+//! the id is left of a lease, as the name of a control group, it still tells whether the holder lives ([`holder_is_dead`]).
 
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::atom::Name;
 use crate::fs::{self, File, PathError};
 use crate::state::{State, StateError};
 
@@ -17,6 +21,7 @@ const UNNAMED: &str = ".";
 
 /// What a lease says on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct LeaseRecord {
     /// Format version.
     pub version: u32,
@@ -28,8 +33,13 @@ pub struct LeaseRecord {
     pub cgroups: Vec<PathBuf>,
     /// Processes in the host's numbering with their start time (`/proc/PID/stat`, field 22), to be killed.
     pub processes: Vec<(u32, u64)>,
-    /// Folders and files the holder's own user wrote, to be removed. The lease's folder under `roots/` goes anyway.
+    /// Folders and files of the holder's own user, and what the range put into them, to be removed. The lease's folder
+    /// under `roots/` goes anyway.
     pub paths: Vec<PathBuf>,
+    /// Folders that stay, in and below which temporary files of [`fs::write_atomic`] may lie.
+    pub folders: Vec<PathBuf>,
+    /// The profile whose pool and generations the holder was adding to.
+    pub profile: Option<Name>,
 }
 
 /// A lease that this process holds.
@@ -46,10 +56,11 @@ impl Lease {
     /// Takes a new lease.
     pub fn take(state: &State, purpose: &str) -> Result<Self, StateError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        static START: OnceLock<u64> = OnceLock::new();
+        let pid = std::process::id();
+        let start = START.get_or_init(|| start_time(pid).unwrap_or_default());
         // Short, because it is part of mount options; unique, because no two processes share a pid at one time.
-        let id = format!("{:x}-{:x}-{count:x}", now.as_secs(), std::process::id());
+        let id = format!("{start:x}-{pid:x}-{:x}", COUNT.fetch_add(1, Ordering::Relaxed));
         let path = state.leases().join(format!("{id}.json"));
         let record =
             LeaseRecord { version: 1, purpose: purpose.to_string(), holder: std::process::id(), ..Default::default() };
@@ -76,7 +87,7 @@ impl Lease {
     }
 
     /// Returns the folder below `roots/` that goes with the lease. Nobody has made it yet.
-    pub fn root(&self) -> &std::path::Path {
+    pub fn root(&self) -> &Path {
         &self.root
     }
 
@@ -100,6 +111,13 @@ impl Lease {
     /// Puts a file or folder of this user's on record, to be called before it is made.
     pub fn owns_path(&mut self, path: PathBuf) -> Result<(), StateError> {
         self.record.paths.push(path);
+        self.save()
+    }
+
+    /// Puts a folder that stays on record, and the profile it is about; to be called before anything is made in either.
+    pub fn writes(&mut self, folder: PathBuf, profile: &Name) -> Result<(), StateError> {
+        self.record.folders.push(folder);
+        self.record.profile = Some(profile.clone());
         self.save()
     }
 
@@ -140,7 +158,8 @@ pub fn stale_leases(state: &State) -> Result<Vec<StaleLease>, StateError> {
     let mut stale = Vec::new();
     for path in fs::read_dir_if_exists(&state.leases())? {
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNNAMED)) {
-            remove_unnamed(&path)?;
+            // What cannot be removed holds nothing, and is nobody's hindrance.
+            let _ = remove_unnamed(&path);
             continue;
         }
         let Some(id) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json")) else {
@@ -150,8 +169,8 @@ pub fn stale_leases(state: &State) -> Result<Vec<StaleLease>, StateError> {
         if lock.try_lock().is_err() {
             continue;
         }
-        let text = fs::read_to_string(&path)?;
-        let record = serde_json::from_str(&text).unwrap_or_default();
+        // Damaged, or not to be read: what else names the lease is found without it.
+        let record = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         stale.push(StaleLease { id: id.to_string(), record, path: path.clone(), _lock: Some(lock) });
     }
     // Roots first, leases second: a lease exists before its root does.
@@ -165,8 +184,29 @@ pub fn stale_leases(state: &State) -> Result<Vec<StaleLease>, StateError> {
     Ok(stale)
 }
 
+/// Returns when a process started, in clock ticks since boot (`/proc/PID/stat`, field 22): with the id it names the
+/// process for good.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
+    // The second field is the program's name and may hold anything.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Returns whether an id is a lease's whose holder is no process of this machine; a text that is no such id is not. From
+/// within another process namespace every holder outside of it seems dead: what has processes in it is not to be
+/// touched on this word alone.
+pub fn holder_is_dead(id: &str) -> bool {
+    let mut parts = id.split('-').map(|part| u64::from_str_radix(part, 16).ok());
+    let (Some(Some(start)), Some(Some(pid)), Some(Some(_)), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    u32::try_from(pid).is_ok_and(|pid| start_time(pid) != Some(start))
+}
+
 /// Removes a lease whose holder was killed before it had its name, and so before there was anything to lease.
-fn remove_unnamed(path: &std::path::Path) -> Result<(), StateError> {
+fn remove_unnamed(path: &Path) -> Result<(), StateError> {
     // Gone meanwhile, or named: then it is somebody's.
     let Ok(lock) = fs::open(path) else { return Ok(()) };
     if lock.try_lock().is_ok() {
@@ -197,6 +237,25 @@ mod tests {
         let stale = stale_leases(&state).unwrap();
         assert_eq!(stale.len(), 1);
         assert_eq!(stale[0].record, record);
+    }
+
+    #[test]
+    fn an_id_tells_whether_its_holder_lives() {
+        let (_dir, state) = state();
+        let lease = Lease::take(&state, "test").unwrap();
+        assert!(!holder_is_dead(lease.id()));
+        // The same number, given to a process that started earlier; a number that nobody has; what is no id.
+        assert!(holder_is_dead(&format!("1-{:x}-0", std::process::id())) && holder_is_dead("1-400001-0"));
+        assert!(!holder_is_dead("machine.slice") && !holder_is_dead("1-2") && !holder_is_dead("1-2-3-4"));
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_bindery_is_read() {
+        let (_dir, state) = state();
+        let text = r#"{"version":1,"purpose":"x","holder":1,"cgroups":[],"processes":[[1,2]],"paths":["/p"]}"#;
+        fs::write(&state.leases().join("1-2-3.json"), text).unwrap();
+        let stale = stale_leases(&state).unwrap();
+        assert_eq!((stale[0].record.paths.as_slice(), stale[0].record.folders.len()), (&[PathBuf::from("/p")][..], 0));
     }
 
     #[test]

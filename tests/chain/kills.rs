@@ -224,7 +224,7 @@ fn strace(own: &Own, arguments: &[&str]) -> Command {
 
 /// Asserts that every generation that has its number is whole, and `current` names one, if it is there.
 #[track_caller]
-fn is_consistent(own: &Own) {
+pub(crate) fn is_consistent(own: &Own) {
     let state = State::below(&own.bench.state);
     let profile = state.profile(&own.bench.profile.parse().unwrap());
     let key = std::fs::read_to_string(state.keys().join("default.pub.asc")).unwrap();

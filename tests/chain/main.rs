@@ -8,8 +8,10 @@
 mod bench;
 mod chain;
 mod client;
+mod everywhere;
 mod failures;
 mod hosts;
 mod kills;
 mod refusals;
 mod started;
+mod tracer;

@@ -211,12 +211,15 @@ impl Started {
         descendants(self.pid()).into_iter().any(|pid| name(pid) == program)
     }
 
+    /// Returns the id of a process of the sandbox, by its hidden sub-command, if there is one now.
+    pub(crate) fn find(&self, command: &str) -> Option<u32> {
+        descendants(self.pid()).into_iter().find(|pid| arguments(*pid).get(1).is_some_and(|a| a == command))
+    }
+
     /// Returns the id of a process of the sandbox, by its hidden sub-command.
     #[track_caller]
     pub(crate) fn sandbox(&self, command: &str) -> u32 {
-        let found =
-            descendants(self.pid()).into_iter().find(|pid| arguments(*pid).get(1).is_some_and(|a| a == command));
-        found.unwrap_or_else(|| panic!("no {command} below bindery:\n{}", self.said()))
+        self.find(command).unwrap_or_else(|| panic!("no {command} below bindery:\n{}", self.said()))
     }
 
     /// Notes what is to be gone later.

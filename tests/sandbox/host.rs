@@ -131,6 +131,10 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        for root in bindery::fs::read_dir(&self.state.roots()).unwrap() {
+            // A mounted one is in the way of its folder's removal.
+            bindery::layer::remove(&self.ids, &root).unwrap();
+        }
         // What a payload wrote belongs to subordinate ids, and an ordinary user cannot remove it as itself.
         if !is_root() {
             let mut remove = bindery::process::command("unshare");

@@ -8,7 +8,7 @@ use bindery::state::{Lease, State, stale_leases};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::host::{Host, own_program, processes_with, variable, wait_until};
+use crate::host::{Host, is_root, own_program, processes_with, variable, wait_until};
 
 /// Returns the argument of a `sleep` that no other process has.
 fn marker(test: u32) -> String {
@@ -140,10 +140,96 @@ fn supervisor_to_be_killed() {
     host.sh(&format!("trap '' TERM; sleep {marker} & while :; do wait; done")).unwrap();
 }
 
+/// Runs a command whose root is thrown away; returns how it ended and whether the lease's folder is empty then.
+fn discarded(host: &Host, script: &str) -> (Result<sandbox::Exit, SandboxError>, bool) {
+    let mut lease = Lease::take(&host.state, "test").unwrap();
+    let spec = host.spec(&lease, &["sh", "-c", script], false);
+    let exit = sandbox::run_and_discard(Request {
+        spec: &spec,
+        ids: &host.ids,
+        base: host.state.state(),
+        lease: &mut lease,
+        stdio: Stdio::Capture(&mut |_, _| ()),
+        cancel: &AtomicBool::new(false),
+    });
+    let empty = bindery::fs::remove_if_empty(lease.root());
+    (exit, empty)
+}
+
+#[test]
+fn a_root_that_is_thrown_away_is_empty_afterwards() {
+    let script = "mkdir -p a/b; echo x > a/b/c; ln -s / a/link; mkdir closed; chmod 0 closed; chown 5:6 a";
+    let (exit, empty) = discarded(&Host::new(), script);
+    assert!(exit.unwrap().status.success() && empty);
+}
+
+#[test]
+fn what_is_bound_stays_when_the_root_is_thrown_away() {
+    let mut host = Host::new();
+    let kept = host.folder("kept");
+    bindery::fs::write(&kept.join("file"), "x").unwrap();
+    host.bind(&kept, "/kept", true);
+    assert!(discarded(&host, "true").0.unwrap().status.success());
+    assert!(kept.join("file").exists());
+    // Now init fails while everything is still mounted where enter sees it.
+    let file = kept.join("file");
+    host.bind(&file, "/tmp", false);
+    let (exit, empty) = discarded(&host, "true");
+    assert!(matches!(exit, Err(SandboxError::Setup(_))) && !empty, "{exit:?}");
+    assert!(kept.join("file").exists());
+}
+
 #[test]
 fn a_finished_sandbox_leaves_no_control_group() {
     let host = Host::new();
     let mut lease = Lease::take(&host.state, "test").unwrap();
     host.run(&mut lease, &["true"], Stdio::Capture(&mut |_, _| {})).unwrap();
     assert!(lease.record().cgroups.iter().all(|group| !group.exists()), "{:?}", lease.record());
+}
+
+#[test]
+fn what_the_range_left_in_a_users_folder_is_removed_with_it() {
+    let host = Host::new();
+    let scratch = host.folder("scratch");
+    let inner = scratch.join("out/inner");
+    bindery::fs::create_dir_all(&inner).unwrap();
+    bindery::fs::write(&inner.join("file"), "x").unwrap();
+    sandbox::range::give(&host.ids, &inner).unwrap();
+    bindery::layer::clear(&host.ids, &scratch).unwrap();
+    assert!(!scratch.exists());
+    // A file, and nothing.
+    bindery::fs::write(&scratch, "x").unwrap();
+    bindery::layer::clear(&host.ids, &scratch).unwrap();
+    bindery::layer::clear(&host.ids, &scratch).unwrap();
+    assert!(!scratch.exists());
+}
+
+#[test]
+fn a_group_is_removed_when_its_holder_is_dead_and_nothing_is_in_it() {
+    if !is_root() {
+        return;
+    }
+    let mounts = bindery::fs::read_to_string(Path::new("/proc/self/mounts")).unwrap();
+    let v2 = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+    let v2 = Path::new(v2.expect("no cgroup v2 is mounted: `mount -t cgroup2 none /sys/fs/cgroup/unified`"));
+    let place = Path::new(v2.to_str().unwrap().split(' ').nth(1).unwrap()).join("bindery");
+    bindery::fs::create_dir_all(&place).unwrap();
+    let host = Host::new();
+    let lease = Lease::take(&host.state, "test").unwrap();
+    // Nobody has these numbers of processes, which are above the highest.
+    let [empty, busy, alive, other] = ["1-400001-0", "1-400002-0", lease.id(), "other"].map(|name| place.join(name));
+    for group in [&empty, &busy, &alive, &other] {
+        bindery::fs::create_dir_new(group, 0o755).unwrap();
+    }
+    let mut sleeper = bindery::process::command("sleep").arg("1000").spawn().unwrap();
+    bindery::fs::write(&busy.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+    sandbox::reap_groups().unwrap();
+    let left = [&empty, &busy, &alive, &other].map(|group| group.exists());
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    wait_until("the group is empty", || sandbox::reap_groups().is_ok() && !busy.exists());
+    for group in [&alive, &other] {
+        rustix::fs::unlinkat(rustix::fs::CWD, group, rustix::fs::AtFlags::REMOVEDIR).unwrap();
+    }
+    assert_eq!(left, [false, true, true, true]);
 }

@@ -62,10 +62,10 @@ pub struct Published {
     pub missing: Vec<Missing>,
 }
 
-/// Publishes a set of packages. `_held` is the profile's lock, `now` the present time.
+/// Publishes a set of packages. `held` is the profile's lock, `now` the present time.
 pub fn publish(
     profile: &ProfileDir,
-    _held: &Lock,
+    held: &Lock,
     entries: &[Entry],
     meta: &Meta,
     signer: &Signer<'_>,
@@ -73,7 +73,7 @@ pub fn publish(
 ) -> Result<Published, GenerationError> {
     let generations = profile.generations();
     fs::create_dir_all(&generations)?;
-    clean(profile)?;
+    clean(held, profile)?;
     let mut entries: Vec<&Entry> = entries.iter().collect();
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let missing =
@@ -106,9 +106,11 @@ pub fn publish(
     Ok(Published { generation, new: true, missing })
 }
 
-/// Removes what a publisher that was killed left: a generation being assembled, a link not yet in its place.
-fn clean(profile: &ProfileDir) -> Result<(), PathError> {
-    for path in fs::read_dir(&profile.generations())?.into_iter().chain(fs::read_dir(profile.path())?) {
+/// Removes what a publisher that was killed left: a generation being assembled, a link not yet in its place. `_held` is
+/// the profile's lock.
+pub fn clean(_held: &Lock, profile: &ProfileDir) -> Result<(), PathError> {
+    let generations = fs::read_dir_if_exists(&profile.generations())?;
+    for path in generations.into_iter().chain(fs::read_dir_if_exists(profile.path())?) {
         if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(NEW)) {
             continue;
         }

@@ -25,15 +25,18 @@ impl fmt::Display for Version {
 pub(super) struct Hierarchy {
     pub(super) version: Version,
     controllers: Vec<String>,
-    mount: PathBuf,
+    pub(super) mount: PathBuf,
     own: PathBuf,
 }
+
+/// The group below a delegated one that bindery itself moves to.
+const LEAF: &str = "bindery-itself";
 
 /// What the host has.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::sandbox) struct Host {
     pub(super) as_root: bool,
-    hierarchies: Vec<Hierarchy>,
+    pub(super) hierarchies: Vec<Hierarchy>,
 }
 
 impl Host {
@@ -45,7 +48,7 @@ impl Host {
         Ok(Self::parse(&mounts, &own, geteuid().is_root(), controllers))
     }
 
-    fn parse(mounts: &str, groups: &str, as_root: bool, v2_controllers: impl Fn(&Path) -> String) -> Self {
+    pub(super) fn parse(mounts: &str, groups: &str, as_root: bool, v2_controllers: impl Fn(&Path) -> String) -> Self {
         let mut hierarchies = Vec::new();
         for line in groups.lines() {
             let mut fields = line.splitn(3, ':');
@@ -53,7 +56,12 @@ impl Host {
             let version = if names.is_empty() { Version::V2 } else { Version::V1 };
             let Some((root, mount)) = mounts.lines().find_map(|line| mounted(line, version, names)) else { continue };
             // The group may lie outside of what is mounted (a container's): then the mount's top is all there is.
-            let own = Path::new(group).strip_prefix(&root).map_or_else(|_| mount.clone(), |below| mount.join(below));
+            let mut own =
+                Path::new(group).strip_prefix(&root).map_or_else(|_| mount.clone(), |below| mount.join(below));
+            // Moved there by an earlier sandbox of this process, see `leave`.
+            if version == Version::V2 && own.file_name().is_some_and(|name| name == LEAF) {
+                own.pop();
+            }
             let mut hierarchy = Hierarchy { version, controllers: Vec::new(), mount, own };
             hierarchy.controllers = match version {
                 Version::V1 => names.split(',').map(str::to_string).collect(),
@@ -70,7 +78,16 @@ impl Host {
 
     /// Returns the hierarchy that has a controller: a controller is in one only.
     pub(super) fn with(&self, controller: &str) -> Option<&Hierarchy> {
-        self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.iter().any(|c| c == controller))
+        self.hierarchies.iter().find(|hierarchy| hierarchy.has(controller))
+    }
+
+    /// Returns the folders that sandboxes' groups are in, each with what comes before the lease's id in their names.
+    pub(in crate::sandbox) fn places(&self) -> Vec<(PathBuf, &'static str)> {
+        let place = |hierarchy: &Hierarchy| match hierarchy.version {
+            Version::V2 if self.as_root => (hierarchy.mount.join("bindery"), ""),
+            _ => (hierarchy.own.clone(), "bindery-"),
+        };
+        self.hierarchies.iter().map(place).collect()
     }
 
     /// Returns the folder of the group that a sandbox gets.
@@ -83,6 +100,21 @@ impl Host {
 }
 
 impl Hierarchy {
+    /// Returns whether it has a controller.
+    pub(super) fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|known| known == controller)
+    }
+
+    /// Returns bindery's own group and all above it.
+    pub(super) fn own_and_above(&self) -> impl Iterator<Item = &Path> {
+        self.own.ancestors().take_while(|dir| dir.starts_with(&self.mount))
+    }
+
+    /// Returns whether a group of that path is not below bindery's own, whose limits then do not hold for it.
+    pub(super) fn is_outside(&self, group: &Path) -> bool {
+        self.own != self.mount && !group.starts_with(&self.own)
+    }
+
     /// Returns the group from which on we may enable controllers.
     pub(super) fn top(&self, as_root: bool) -> PathBuf {
         if as_root { self.mount.clone() } else { self.own.clone() }
@@ -114,23 +146,42 @@ pub(super) fn enable(controller: &str, top: &Path, dir: &Path) -> Result<(), Pat
         fs::create_dir(&group, 0o755)?;
         let control = group.join("cgroup.subtree_control");
         if !fs::read_to_string(&control)?.split_whitespace().any(|c| c == controller) {
-            leave_if_alone(&group)?;
+            leave(&group)?;
             fs::write(&control, format!("+{controller}"))?;
         }
     }
     Ok(())
 }
 
-/// Moves this process one level down where it is the only one in a delegated group: a group of v2 has processes or
-/// controllers for groups below, not both.
-fn leave_if_alone(group: &Path) -> Result<(), PathError> {
-    let inside = fs::read_to_string(&group.join("cgroup.procs")).unwrap_or_default();
-    if inside.trim() != std::process::id().to_string() {
+/// Moves this process and its children one level down: a group of v2 has processes or controllers for groups below, not
+/// both. Somebody else's processes are left where they are, and then it cannot be done.
+fn leave(group: &Path) -> Result<(), PathError> {
+    // The top of all groups, which has no type, may have both.
+    if !group.join("cgroup.type").exists() {
         return Ok(());
     }
-    let leaf = group.join("bindery");
-    fs::create_dir(&leaf, 0o755)?;
-    fs::write(&leaf.join("cgroup.procs"), inside.trim())
+    let inside = fs::read_to_string(&group.join("cgroup.procs")).unwrap_or_default();
+    let own = std::process::id().to_string();
+    let (ours, others): (Vec<_>, Vec<_>) = inside.lines().partition(|pid| *pid == own || is_child(pid, &own));
+    if let Some(other) = others.first() {
+        let why = format!("it also has processes that are not bindery's, such as {other}");
+        return Err(PathError::on("limit groups below", group)(std::io::Error::other(why)));
+    }
+    let leaf = group.join(LEAF);
+    for pid in ours {
+        fs::create_dir(&leaf, 0o755)?;
+        let moved = fs::write(&leaf.join("cgroup.procs"), pid);
+        // A child may have ended meanwhile.
+        if pid == own {
+            moved?;
+        }
+    }
+    Ok(())
+}
+
+fn is_child(pid: &str, parent: &str) -> bool {
+    let status = fs::read_to_string(&Path::new("/proc").join(pid).join("status")).unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|number| number.trim() == parent))
 }
 
 #[cfg(test)]
@@ -180,6 +231,17 @@ mod tests {
     }
 
     #[test]
+    fn the_group_that_bindery_moved_to_is_not_its_own() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let host = Host::parse(mounts, "0::/run-1.scope/bindery-itself\n", false, |_| "pids".to_string());
+        let v2 = host.v2().unwrap();
+        assert_eq!(host.group(v2, "l"), Path::new("/sys/fs/cgroup/run-1.scope/bindery-l"));
+        let own = ["/sys/fs/cgroup/run-1.scope", "/sys/fs/cgroup"].map(Path::new);
+        assert_eq!(v2.own_and_above().collect::<Vec<_>>(), own);
+        assert!(v2.is_outside(Path::new("/sys/fs/cgroup/bindery/l")) && !v2.is_outside(&own[0].join("bindery-l")));
+    }
+
+    #[test]
     fn controllers_are_enabled_from_the_top_down() {
         let dir = tempfile::tempdir().unwrap();
         let leaf = dir.path().join("bindery");
@@ -190,5 +252,16 @@ mod tests {
         enable("memory", dir.path(), &leaf).unwrap();
         assert_eq!(fs::read_to_string(&leaf.join("cgroup.subtree_control")).unwrap(), "+memory");
         assert_eq!(fs::read_to_string(&dir.path().join("cgroup.subtree_control")).unwrap(), "+memory");
+    }
+
+    #[test]
+    fn somebody_elses_processes_are_neither_moved_nor_overlooked() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(&dir.path().join("cgroup.subtree_control"), "").unwrap();
+        fs::write(&dir.path().join("cgroup.type"), "domain\n").unwrap();
+        fs::write(&dir.path().join("cgroup.procs"), format!("{}\n1\n", std::process::id())).unwrap();
+        let error = enable("memory", dir.path(), dir.path()).unwrap_err();
+        assert!(error.source.to_string().contains("not bindery's, such as 1"), "{}", error.source);
+        assert!(!dir.path().join(LEAF).exists());
     }
 }

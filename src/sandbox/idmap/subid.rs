@@ -48,6 +48,18 @@ pub(super) fn parse_names(text: &str) -> Vec<Owned> {
     text.lines().filter_map(entry).collect()
 }
 
+/// Returns the ids that each line of a uid_map or gid_map (user_namespaces(7)) gives to its namespace.
+pub(super) fn parse_map(text: &str) -> Vec<Owned> {
+    let entry = |line: &str| {
+        let mut numbers = line.split_whitespace().map(str::parse);
+        let (Some(Ok(start)), _, Some(Ok(count))) = (numbers.next(), numbers.next(), numbers.next()) else {
+            return None;
+        };
+        Some(Owned { owner: String::new(), start, count })
+    };
+    text.lines().filter_map(entry).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,8 @@ const KNOWN: &[&str] = &[
     "linux.namespaces.type",
     "linux.personality.domain",
     "linux.readonlyPaths",
+    "linux.resources.blockIO.weight",
+    "linux.resources.cpu.cpus",
     "linux.resources.cpu.period",
     "linux.resources.cpu.quota",
     "linux.resources.memory.limit",
@@ -57,19 +59,28 @@ const KNOWN: &[&str] = &[
 
 /// Refuses a spec that sets a field which has no effect here.
 pub(super) fn check(spec: &Spec) -> Result<(), Unsupported> {
-    let value = serde_json::to_value(spec).map_err(|e| Unsupported::value("spec", e))?;
-    visit(&value, String::new())
+    unknown(spec).into_iter().next().map_or(Ok(()), Err)
 }
 
-fn visit(value: &Value, path: String) -> Result<(), Unsupported> {
+/// Returns all fields that are set and have no effect here.
+pub(super) fn unknown(spec: &Spec) -> Vec<Unsupported> {
+    let mut found = Vec::new();
+    match serde_json::to_value(spec) {
+        Ok(value) => visit(&value, String::new(), &mut found),
+        Err(e) => found.push(Unsupported::value("spec", e)),
+    }
+    found
+}
+
+fn visit(value: &Value, path: String, found: &mut Vec<Unsupported>) {
     match value {
-        Value::Null => Ok(()),
-        Value::Array(items) => items.iter().try_for_each(|item| visit(item, path.clone())),
-        Value::Object(fields) => fields.iter().try_for_each(|(key, value)| {
-            visit(value, if path.is_empty() { key.clone() } else { format!("{path}.{key}") })
+        Value::Null => {}
+        Value::Array(items) => items.iter().for_each(|item| visit(item, path.clone(), found)),
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            visit(value, if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, found);
         }),
-        _ if known(&path) => Ok(()),
-        _ => Err(Unsupported::field(&path)),
+        _ if known(&path) => {}
+        _ => found.push(Unsupported::field(&path)),
     }
 }
 

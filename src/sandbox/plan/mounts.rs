@@ -1,4 +1,7 @@
-//! Reads the spec's mounts: an overlay on `/` first, then what is mounted in it, in order.
+//! Reads the spec's mounts: what is mounted on `/` first, then what is mounted in it, in order.
+//!
+//! On `/` is either an overlay, or a bind: a folder of the host's that is the root itself and is written to. A layer of
+//! the overlay is a name relative to the base folder, or the absolute path of any folder of the host's.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +11,7 @@ use oci_spec::runtime::Mount as OciMount;
 
 use crate::sandbox::plan::{Unsupported, absolute};
 
-/// The layers of the root, by names relative to the sandbox's base folder.
+/// The layers of the root, by names relative to the sandbox's base folder or absolute paths of the host's folders.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(in crate::sandbox) struct Overlay {
     /// Top first.
@@ -17,6 +20,16 @@ pub(in crate::sandbox) struct Overlay {
     pub(in crate::sandbox) upper: Option<(String, String)>,
     /// All other options.
     pub(in crate::sandbox) options: Vec<String>,
+    /// No overlay at all: the only layer, a folder of the host's, is the root and is written to.
+    pub(in crate::sandbox) direct: bool,
+}
+
+impl Overlay {
+    /// Returns the layers that are folders of the host's, with their place among the layers.
+    pub(in crate::sandbox) fn host_folders(&self) -> impl Iterator<Item = (usize, &Path)> {
+        let all = self.lower.iter().map(Path::new).enumerate();
+        all.filter(|(_, layer)| layer.is_absolute())
+    }
 }
 
 /// One mount in the root.
@@ -53,8 +66,9 @@ const OVERLAY: &[&str] = &["userxattr", "redirect_dir=nofollow", "volatile"];
 /// Returns the root's layers and the mounts in it.
 pub(super) fn read(mounts: &[OciMount]) -> Result<(Overlay, Vec<Mount>), Unsupported> {
     let (first, rest) = mounts.split_first().ok_or(Unsupported::missing("mounts"))?;
-    if first.destination() != Path::new("/") || first.typ().as_deref() != Some("overlay") {
-        return Err(Unsupported::missing("mounts: an overlay on `/` as the first"));
+    let is_bind = first.typ().as_deref() == Some("bind");
+    if first.destination() != Path::new("/") || (first.typ().as_deref() != Some("overlay") && !is_bind) {
+        return Err(Unsupported::missing("mounts: an overlay, or a bind, on `/` as the first"));
     }
     let mounts = rest.iter().map(mount).collect::<Result<Vec<_>, _>>()?;
     for (path, typ) in [("/proc", "proc"), ("/dev", "tmpfs"), ("/dev/pts", "devpts")] {
@@ -63,7 +77,17 @@ pub(super) fn read(mounts: &[OciMount]) -> Result<(Overlay, Vec<Mount>), Unsuppo
             return Err(Unsupported::missing(&format!("mounts: {typ} on {path}")));
         }
     }
-    Ok((overlay(first)?, mounts))
+    Ok((if is_bind { direct(first)? } else { overlay(first)? }, mounts))
+}
+
+fn direct(mount: &OciMount) -> Result<Overlay, Unsupported> {
+    let plain = ["bind", "rw", "nosuid", "nodev", "private"];
+    if let Some(option) = mount.options().iter().flatten().find(|option| !plain.contains(&option.as_str())) {
+        return Err(Unsupported::value("mounts.options", format!("`{option}` of the root")));
+    }
+    let folder = absolute(mount.source().clone().unwrap_or_default(), "mounts.source")?;
+    let folder = folder.to_str().ok_or_else(|| Unsupported::value("mounts.source", folder.display()))?;
+    Ok(Overlay { lower: vec![folder.to_string()], upper: None, options: Vec::new(), direct: true })
 }
 
 fn overlay(mount: &OciMount) -> Result<Overlay, Unsupported> {
@@ -95,11 +119,13 @@ fn overlay(mount: &OciMount) -> Result<Overlay, Unsupported> {
             && !name.contains(['\\', ':', ',', '\0'])
             && Path::new(name).components().all(|c| matches!(c, Normal(_)))
     };
-    let names = lower.iter().chain(upper.iter().flat_map(|(upper, work)| [upper, work]));
-    if let Some(name) = names.into_iter().find(|name| !plain(name)) {
+    // Only layers may be the host's: what is written stays below the base folder.
+    let below = |name: &String| plain(name.strip_prefix('/').unwrap_or(name));
+    let written = || upper.iter().flat_map(|(upper, work)| [upper, work]).find(|name| !plain(name));
+    if let Some(name) = lower.iter().find(|name| !below(name)).or_else(written) {
         return Err(Unsupported::value("mounts.options", format!("the name `{name}` in the overlay")));
     }
-    Ok(Overlay { lower, upper, options })
+    Ok(Overlay { lower, upper, options, direct: false })
 }
 
 fn mount(mount: &OciMount) -> Result<Mount, Unsupported> {
@@ -120,6 +146,11 @@ fn mount(mount: &OciMount) -> Result<Mount, Unsupported> {
             "nodev" => attributes |= libc::MOUNT_ATTR_NODEV,
             "noexec" => attributes |= libc::MOUNT_ATTR_NOEXEC,
             "nosymfollow" => attributes |= NOSYMFOLLOW,
+            // When a file was last read: of new file systems alone, binds have their source's way.
+            "relatime" if !bind => {}
+            "noatime" if !bind => attributes |= libc::MOUNT_ATTR_NOATIME,
+            "strictatime" if !bind => attributes |= libc::MOUNT_ATTR_STRICTATIME,
+            "nodiratime" if !bind => attributes |= libc::MOUNT_ATTR_NODIRATIME,
             other => own.push(match other.split_once('=') {
                 Some((key, value)) => (key.to_string(), Some(value.to_string())),
                 None => (other.to_string(), None),

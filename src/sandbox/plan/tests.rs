@@ -64,12 +64,15 @@ fn a_spec_becomes_a_plan() {
 #[test]
 fn limits_are_read_from_resources_and_annotations() {
     let mut spec = minimal();
-    spec["linux"]["resources"] = json!({"memory": {"limit": 1000, "swap": 1000}, "pids": {"limit": 10},
-        "cpu": {"quota": 150_000, "period": 100_000}});
-    spec["annotations"] = json!({"bindery.time": "60", "bindery.silence": "5", "bindery.disk": "99"});
+    spec["linux"]["resources"] = json!({"memory": {"limit": 1000, "swap": 1024}, "pids": {"limit": 10},
+        "cpu": {"quota": 150_000, "period": 100_000, "cpus": "0-1,3"}, "blockIO": {"weight": 10}});
+    spec["annotations"] = json!({"bindery.time": "60", "bindery.silence": "5", "bindery.disk": "99",
+        "bindery.yield": "true"});
     let (time, silence) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(5)));
     let (cpu, memory, pids, disk) = (Some((150_000, 100_000)), Some(1000), Some(10), Some(99));
-    assert_eq!(read(spec).unwrap().limits, Limits { cpu, memory, pids, disk, time, silence });
+    let (cpuset, swap, io_weight) = (Some("0-1,3".parse().unwrap()), Some(24), Some(10));
+    let wanted = Limits { cpu, cpuset, memory, swap, pids, io_weight, disk, time, silence, gives_way: true };
+    assert_eq!(read(spec).unwrap().limits, wanted);
 }
 
 #[test]
@@ -129,7 +132,14 @@ fn values_that_cannot_be_had_are_refused_with_their_field() {
         ("/linux/namespaces/7", json!({"type": "time"}), "linux.namespaces", "time"),
         ("/linux/maskedPaths", json!(["proc"]), "linux.maskedPaths", "absolute"),
         ("/linux/resources", json!({"memory": {"limit": -1}}), "linux.resources.memory.limit", "-1"),
-        ("/linux/resources", json!({"memory": {"limit": 5, "swap": 6}}), "linux.resources.memory.swap", "6"),
+        ("/linux/resources", json!({"memory": {"limit": 5, "swap": 4}}), "linux.resources.memory.swap", "4, less"),
+        ("/linux/resources", json!({"memory": {"limit": 5, "swap": -1}}), "linux.resources.memory.swap", "-1, less"),
+        ("/linux/resources", json!({"memory": {"swap": 6}}), "linux.resources.memory.swap", "without a limit"),
+        ("/linux/resources", json!({"cpu": {"cpus": "0-"}}), "linux.resources.cpu.cpus", "`0-` is not"),
+        ("/linux/resources", json!({"cpu": {"quota": 9, "period": 1000}}), "linux.resources.cpu.quota", "9, below"),
+        ("/linux/resources", json!({"cpu": {"quota": 9000, "period": 9}}), "linux.resources.cpu.period", "9"),
+        ("/linux/resources", json!({"blockIO": {"weight": 9}}), "linux.resources.blockIO.weight", "9"),
+        ("/annotations", json!({"bindery.yield": "perhaps"}), "annotations.bindery.yield", "perhaps"),
         ("/linux/resources", json!({"cpu": {"quota": 5}}), "linux.resources.cpu.period", "None"),
         ("/linux/resources", json!({"pids": {"limit": 0}}), "linux.resources.pids.limit", "0"),
         ("/annotations", json!({"bindery.time": "soon"}), "annotations.bindery.time", "soon"),
@@ -157,7 +167,7 @@ fn values_that_cannot_be_had_are_refused_with_their_field() {
         ("/mounts/1/type", json!("ext4"), "mounts.type", "ext4"),
         ("/mounts/1/type", json!("cgroup"), "mounts.type", "cgroup"),
         ("/mounts/1/options", json!(["hidepid=2"]), "mounts.options", "hidepid"),
-        ("/mounts/2/options", json!(["strictatime"]), "mounts.options", "strictatime"),
+        ("/mounts/2/options", json!(["lazytime"]), "mounts.options", "lazytime"),
         ("/mounts/4/options", json!(["rbind", "idmap"]), "mounts.options", "idmap"),
         ("/mounts/4/options", json!(["rbind", "shared"]), "mounts.options", "shared"),
         ("/mounts/4/source", json!("x/../y"), "mounts.source", "absolute"),
@@ -165,7 +175,10 @@ fn values_that_cannot_be_had_are_refused_with_their_field() {
         ("/mounts/4/destination", json!("/"), "mounts.destination", "second"),
         ("/mounts/0/options/0", json!("lowerdir=a:../b"), "mounts.options", "../b"),
         ("/mounts/0/options/0", json!("lowerdir=a::b"), "mounts.options", "``"),
-        ("/mounts/0/options/0", json!("lowerdir=/a"), "mounts.options", "/a"),
+        ("/mounts/0/options/0", json!("lowerdir=/a/../b"), "mounts.options", "/a/../b"),
+        ("/mounts/0/options/0", json!("lowerdir=/"), "mounts.options", "`/`"),
+        ("/mounts/0/options/1", json!("upperdir=/a"), "mounts.options", "/a"),
+        ("/mounts/4/options", json!(["rbind", "noatime"]), "mounts.options", "noatime"),
         ("/mounts/0/options/0", json!("lowerdir=a,b"), "mounts.options", "a,b"),
         ("/mounts/0/options/5", json!("metacopy=on"), "mounts.options", "metacopy=on"),
     ] {
@@ -185,7 +198,7 @@ fn what_makes_it_a_sandbox_cannot_be_left_out() {
         ("/process/noNewPrivileges", json!(false), "process.noNewPrivileges: true"),
         ("/process/args", json!([]), "process.args"),
         ("/process/args/0", json!(""), "process.args"),
-        ("/mounts/0", Value::Null, "mounts: an overlay on `/` as the first"),
+        ("/mounts/0", Value::Null, "mounts: an overlay, or a bind, on `/` as the first"),
         ("/mounts/1", Value::Null, "mounts: proc on /proc"),
         ("/mounts/2", Value::Null, "mounts: tmpfs on /dev"),
         ("/mounts/3", Value::Null, "mounts: devpts on /dev/pts"),
@@ -205,4 +218,44 @@ fn a_root_without_a_writable_folder_must_be_read_only() {
     assert!(read(spec.clone()).unwrap_err().to_string().contains("upperdir (or root.readonly)"));
     spec["root"]["readonly"] = json!(true);
     assert_eq!(read(spec).unwrap().overlay.upper, None);
+}
+
+#[test]
+fn layers_may_be_folders_of_the_hosts() {
+    let mut spec = minimal();
+    spec["mounts"][0]["options"][0] = json!("lowerdir=/srv/top:l/a:/srv/bottom");
+    let overlay = read(spec).unwrap().overlay;
+    let folders: Vec<_> = overlay.host_folders().map(|(place, folder)| (place, folder.to_str().unwrap())).collect();
+    assert_eq!(folders, [(0, "/srv/top"), (2, "/srv/bottom")]);
+    assert!(!overlay.direct);
+}
+
+#[test]
+fn a_folder_of_the_hosts_may_be_the_root_itself() {
+    let mut spec = minimal();
+    spec["mounts"][0] = json!({"destination": "/", "type": "bind", "source": "/srv/root", "options": ["bind", "rw"]});
+    let plan = read(spec.clone()).unwrap();
+    assert_eq!((plan.overlay.direct, plan.overlay.lower, plan.overlay.upper), (true, vec!["/srv/root".into()], None));
+    let mut limited = spec.clone();
+    limited["annotations"] = json!({"bindery.disk": "99"});
+    assert!(read(limited).unwrap_err().to_string().contains("no layer of its own"));
+    for (pointer, value, what) in [
+        ("/mounts/0/source", json!("root"), "absolute"),
+        ("/mounts/0/options", json!(["bind", "ro"]), "`ro` of the root"),
+    ] {
+        let mut odd = spec.clone();
+        *odd.pointer_mut(pointer).unwrap() = value;
+        let error = read(odd).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+}
+
+#[test]
+fn all_fields_without_an_effect_are_named_at_once() {
+    let mut spec = minimal();
+    spec["domainname"] = json!("x");
+    spec["linux"]["cgroupsPath"] = json!("/x");
+    let found = super::unsupported(&serde_json::from_value(spec).unwrap());
+    let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert!(found.len() == 2 && found[0].contains("domainname") && found[1].contains("cgroupsPath"), "{found:?}");
 }
