@@ -17,6 +17,10 @@ demo: host-tools build
 test: host-tools test-tools
     cargo test
 
+# Run the probes of tests/battery under other sandboxes too (runc, crun, podman, bwrap, systemd-nspawn) and write docs/battery.md
+battery-table: host-tools test-tools
+    cargo test --test battery -- --ignored --exact the_table_of_peers
+
 # Run the sandbox's tests on the oldest and on a current kernel, in virtual machines that have control groups v2
 test-vm: vm-tools
     tests/machine/tests

@@ -164,7 +164,9 @@ pub fn spec(
         .ambient([])
         .build()
         .expect(COMPLETE);
-    let no_core = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitCore).soft(0_u64).hard(0_u64);
+    // Not 0, which is no limit for the program that a host may have to read its cores: 1 keeps that from starting, too
+    // (fs/coredump.c), and no core fits into one byte.
+    let no_core = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitCore).soft(1_u64).hard(1_u64);
     let user = UserBuilder::default().uid(0_u32).gid(0_u32).umask(0o022_u32).build().expect(COMPLETE);
     let process = ProcessBuilder::default()
         .terminal(command.terminal)

@@ -56,6 +56,7 @@ mod mount;
 mod payload;
 mod plan;
 mod pressure;
+mod program;
 pub mod range;
 mod reached;
 mod reap;

@@ -8,8 +8,8 @@
 //! BINDERY_TEST_USER=bindery-test cargo test --test sandbox
 //! ```
 //!
-//! The root's programs are busybox (Debian: `apt install busybox-static`) and this test program itself, which is static:
-//! its ignored tests are what runs inside, or is killed from outside.
+//! The root's programs are busybox (Debian: `apt install busybox-static`). This program's ignored tests are what is killed
+//! from outside. What attackers try from inside is in `battery.rs`.
 
 #![expect(clippy::unwrap_used, reason = "what fails is the test")]
 
@@ -19,8 +19,6 @@ mod bundles;
 mod folders;
 #[path = "sandbox/host.rs"]
 mod host;
-#[path = "sandbox/inside.rs"]
-mod inside;
 #[path = "sandbox/isolation.rs"]
 mod isolation;
 #[path = "sandbox/lifetime.rs"]

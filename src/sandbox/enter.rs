@@ -23,6 +23,7 @@ use rustix::thread::set_no_new_privs;
 use crate::fs::{self, FOLDER};
 use crate::process;
 use crate::sandbox::channel::{Channel, MAX_DESCRIPTORS};
+use crate::sandbox::program::Program;
 use crate::sandbox::range::{RangeError, become_root, die_with, new_namespaces, new_user_namespace};
 use crate::sandbox::report::{Begin, Failure, Mapped, Report, Start, StartInit};
 use crate::sandbox::step::{Doing, StepError};
@@ -79,9 +80,10 @@ fn enter(channel: &mut Channel, begin: &Begin) -> Result<Option<String>, Failure
         namespaces.set(flag, without.keeps(mechanism));
     }
     new_namespaces(namespaces)?;
+    let program = Program::seal(without).doing("open bindery's own program")?;
     let (to_init, theirs) = Channel::pair().doing("make a channel")?;
     let init = without
-        .clear(process::this_program())
+        .clear(program.command())
         .arg(INIT)
         .args(without.args())
         .stdin(theirs.into_stdin())

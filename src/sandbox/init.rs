@@ -98,6 +98,8 @@ fn run(
     let root = mount::build(&plan, &folder, binds)?;
     if !plan.host_network {
         sys::loopback_up().doing("switch the loopback interface on")?;
+        // The network is the outer user namespace's, where the payload's CAP_NET_BIND_SERVICE is nothing.
+        mount::write_setting(&root, "net/ipv4/ip_unprivileged_port_start", 0)?;
     }
     // The payload's own is the one.
     if without.keeps(Mechanism::UserNamespaceLimit) {

@@ -303,6 +303,8 @@ fn host(path: &str) -> io::Result<OwnedFd> {
 /// Opens a mount point as whoever has not heard of hostile roots.
 fn follow(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     let relative = path.strip_prefix("/").unwrap_or(path);
+    // It may be there.
+    let _ = mkdirat(root, relative, Mode::from_raw_mode(0o755));
     Ok(openat(root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
 }
 

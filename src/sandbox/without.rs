@@ -50,6 +50,8 @@ pub(super) enum Mechanism {
     InitCapabilities,
     /// Init is not dumpable.
     InitHidden,
+    /// Its program is a file that cannot be written to.
+    SealedProgram,
     /// No user namespaces but the payload's.
     UserNamespaceLimit,
     /// Sessions of its own, so that no terminal of the host's is the payload's.

@@ -87,13 +87,6 @@ impl Host {
         self.binds.push(Bind { from: from.to_path_buf(), to: to.parse().unwrap(), writable });
     }
 
-    /// Puts this test program into the root.
-    pub(crate) fn bind_own_program(&mut self) {
-        let copy = self.dir.path().join("inside");
-        bindery::fs::copy(&own_program(), &copy).unwrap();
-        self.bind(&copy, "/bin/inside", false);
-    }
-
     pub(crate) fn spec(&self, lease: &Lease, args: &[&str], terminal: bool) -> Spec {
         let upper = lease.root().strip_prefix(self.state.state()).unwrap().to_path_buf();
         let root = Root { lower: vec![PathBuf::from("base")], upper: (!self.readonly).then_some(upper) };
@@ -133,14 +126,6 @@ impl Host {
 
     pub(crate) fn sh(&self, script: &str) -> Result<Ran, SandboxError> {
         self.command(&["sh", "-c", script])
-    }
-
-    /// Runs one of the tests of `inside` in the root and returns what it prints.
-    pub(crate) fn inside(&mut self, test: &str) -> String {
-        self.bind_own_program();
-        let ran = self.command(&["/bin/inside", "--ignored", "--exact", "--nocapture", test]).unwrap();
-        assert!(ran.exit.status.success(), "{ran:?}");
-        ran.out
     }
 }
 

@@ -1,0 +1,122 @@
+//! The battery: what attackers try and what builds need, inside a sandbox, each as a probe with a name; and the proof
+//! that every attack's probe can fail.
+//!
+//! The probes (`battery/*.rs`, tables) run inside as this same static program. `ablation` switches off, in turn, each set
+//! of mechanisms that a probe names as what is in its way, and exactly the probes that name it must fail. All of it runs
+//! for whoever runs the tests and, when that is root, a second time for the user that `BINDERY_TEST_USER` names (see
+//! `sandbox.rs`). The same probes under other sandboxes: `docs/battery.md`.
+
+#![expect(clippy::unwrap_used, reason = "what fails is the test")]
+
+#[path = "battery/ablation.rs"]
+mod ablation;
+#[path = "battery/calls.rs"]
+mod calls;
+#[path = "battery/calls_of_i386.rs"]
+mod calls_of_i386;
+#[path = "sandbox/host.rs"]
+#[expect(dead_code, reason = "what the sandbox tests need besides")]
+mod host;
+#[path = "battery/inheritance.rs"]
+mod inheritance;
+#[path = "battery/init.rs"]
+mod init;
+#[path = "battery/kernel.rs"]
+mod kernel;
+#[path = "battery/mounts.rs"]
+mod mounts;
+#[path = "battery/namespaces.rs"]
+mod namespaces;
+#[path = "battery/needs.rs"]
+mod needs;
+#[path = "battery/needs_of_files.rs"]
+mod needs_of_files;
+#[path = "battery/onstage.rs"]
+mod onstage;
+#[path = "battery/outside.rs"]
+mod outside;
+#[path = "battery/peers.rs"]
+mod peers;
+#[path = "battery/probe.rs"]
+mod probe;
+#[path = "battery/program.rs"]
+mod program;
+#[path = "battery/sockets.rs"]
+mod sockets;
+#[path = "battery/stage.rs"]
+mod stage;
+
+use std::path::Path;
+
+use host::own_program;
+
+/// What a sandbox is given to run.
+#[test]
+#[ignore = "runs inside a sandbox"]
+fn probes() {
+    probe::run_all();
+}
+
+#[test]
+fn there_are_probes_enough_and_each_has_a_name_of_its_own() {
+    let names: std::collections::BTreeSet<_> = probe::all().map(|probe| probe.name).collect();
+    assert_eq!(names.len(), probe::all().count());
+    assert!(names.len() >= 120, "{}", names.len());
+}
+
+#[test]
+fn exactly_what_a_mechanism_guards_fails_without_it() {
+    let text = stage::perform("each_mechanism_in_turn", &[]);
+    println!("{text}");
+}
+
+#[test]
+fn what_is_tried_from_outside_fails_unless_what_guards_it_is_off() {
+    outside::run();
+}
+
+#[test]
+fn all_of_this_holds_for_an_ordinary_user() {
+    if host::is_root() {
+        println!("{}", as_user(&["--test-threads=2"], false));
+    }
+}
+
+/// Runs the probes under other sandboxes and writes the table: `just battery-table`.
+#[test]
+#[ignore = "runs other sandboxes, as root"]
+fn the_table_of_peers() {
+    let mut table = peers::parse(&stage::perform("every_peer", &[]));
+    table.extend(peers::parse(&as_user(&["--ignored", "--exact", "--nocapture", "the_peers_of_a_user"], true)));
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/battery.md");
+    bindery::fs::write(&page, peers::page(&table)).unwrap();
+}
+
+#[test]
+#[ignore = "is run by another test"]
+fn the_peers_of_a_user() {
+    println!("\n{}", stage::perform("every_peer", &[]));
+}
+
+/// Runs this program as an ordinary user, who must succeed, and returns what it prints.
+fn as_user(args: &[&str], without_v2: bool) -> String {
+    let user = host::variable("BINDERY_TEST_USER").expect(
+        "set BINDERY_TEST_USER to an ordinary user with subordinate ids, for whom everything is tested a second time \
+         (`useradd --create-home bindery-test` makes one)",
+    );
+    // Neither cargo's folder nor root's temporary files need be the user's to see.
+    let (_dir, dir) = stage::folder();
+    let (tests, program) = (dir.join("tests"), dir.join("bindery"));
+    bindery::fs::copy(&own_program(), &tests).unwrap();
+    bindery::fs::copy(Path::new(env!("CARGO_BIN_EXE_bindery")), &program).unwrap();
+    let mut command = bindery::process::command("runuser");
+    command.args(["-u", &user, "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
+    // Podman has its own files there.
+    command.arg(format!("HOME=/home/{user}"));
+    command.arg(format!("BINDERY_TEST_PROGRAM={}", program.display())).arg(tests).args(args);
+    let mut command = if without_v2 { peers::without_v2(&command) } else { command };
+    let output = command.current_dir("/").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "as {user}: {}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    text
+}
