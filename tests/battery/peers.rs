@@ -258,7 +258,8 @@ What attackers try from inside a sandbox and what builds need in one, as probes 
 `cargo test --test battery` in bindery's sandbox for root and for an ordinary user. Every mechanism that stands in an
 attack's way is switched off in turn, and exactly the probes that name it must then fail: that is what the column *in its
 way* says, and why no probe is here that nothing can make fail. All mechanisms of one alternative must be off before the
-attack gets through: most attacks are in the way of two or three.
+attack gets through. What the kernel at hand lacks (a socket family, a file of /proc) cannot be made to fail there, holds
+everywhere, and counts only on kernels that have it.
 
 Below, the same probes under other sandboxes: `·` holds (the attack is refused, the need is met), `✗` does not. They are
 run as their documentation shows them, in a plain folder as root, with three binds: runc and crun with the spec that
