@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
+use super::{PATIENCE, PAUSE};
 use crate::fs::{self, PathError};
 
 /// The interface of a hierarchy.
@@ -146,14 +147,27 @@ pub(super) fn enable(controller: &str, top: &Path, dir: &Path) -> Result<(), Pat
         fs::create_dir(&group, 0o755)?;
         let control = group.join("cgroup.subtree_control");
         if !fs::read_to_string(&control)?.split_whitespace().any(|c| c == controller) {
-            leave(&group)?;
-            fs::write(&control, format!("+{controller}"))?;
+            enable_in(&group, controller, &control)?;
         }
     }
     Ok(())
 }
 
-/// Moves this process and its children one level down: a group of v2 has processes or controllers for groups below, not
+fn enable_in(group: &Path, controller: &str, control: &Path) -> Result<(), PathError> {
+    let started = std::time::Instant::now();
+    loop {
+        leave(group)?;
+        match fs::write(control, format!("+{controller}")) {
+            // A child has started another process meanwhile.
+            Err(e) if e.source.kind() == std::io::ErrorKind::ResourceBusy && started.elapsed() < PATIENCE => {
+                std::thread::sleep(PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Moves this process and all it started one level down: a group of v2 has processes or controllers for groups below, not
 /// both. Somebody else's processes are left where they are, and then it cannot be done.
 fn leave(group: &Path) -> Result<(), PathError> {
     // The top of all groups, which has no type, may have both.
@@ -162,7 +176,7 @@ fn leave(group: &Path) -> Result<(), PathError> {
     }
     let inside = fs::read_to_string(&group.join("cgroup.procs")).unwrap_or_default();
     let own = std::process::id().to_string();
-    let (ours, others): (Vec<_>, Vec<_>) = inside.lines().partition(|pid| *pid == own || is_child(pid, &own));
+    let (ours, others): (Vec<_>, Vec<_>) = inside.lines().partition(|pid| descends(pid, &own));
     if let Some(other) = others.first() {
         let why = format!("it also has processes that are not bindery's, such as {other}");
         return Err(PathError::on("limit groups below", group)(std::io::Error::other(why)));
@@ -179,9 +193,17 @@ fn leave(group: &Path) -> Result<(), PathError> {
     Ok(())
 }
 
-fn is_child(pid: &str, parent: &str) -> bool {
-    let status = fs::read_to_string(&Path::new("/proc").join(pid).join("status")).unwrap_or_default();
-    status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|number| number.trim() == parent))
+/// Returns whether a process is `ancestor`, or was started by it or by what it started.
+fn descends(pid: &str, ancestor: &str) -> bool {
+    if pid == ancestor {
+        return true;
+    }
+    let Ok(status) = fs::read_to_string(&Path::new("/proc").join(pid).join("status")) else {
+        // It has ended, unless it is one of another process namespace, all of which are shown as 0.
+        return pid != "0";
+    };
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    parent.is_some_and(|parent| descends(parent.trim(), ancestor))
 }
 
 #[cfg(test)]
