@@ -65,7 +65,8 @@ impl Engine {
         bindery::fs::write(&dir.path().join("few-ids"), format!("{}:{IDS}:65536\n", user())).unwrap();
         if who == Who::User {
             let mut give = process::command("chown");
-            process::run(give.args(["-R", &user()]).arg(dir.path())).unwrap();
+            // The group, too: root of the container has no power over files of a group that it does not know.
+            process::run(give.args(["-R", &format!("{}:", user())]).arg(dir.path())).unwrap();
         }
         Self { who, dir }
     }
