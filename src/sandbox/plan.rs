@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Everything else that matters has no switch: two user namespaces, a pid 1 of ours, seccomp, no new privileges. (Debug
-//! builds know one more annotation, with which a test takes such things away: [`without`](super::without).)
+//! builds know one more annotation, with which a test takes such things away: [`without`].)
 
 use std::collections::BTreeSet;
 use std::fmt;
