@@ -125,7 +125,7 @@ fn a_package_that_fills_the_disk_or_the_memory_is_stopped() {
         &[
             "failed endless/disk-1: it wrote more than its limit of disk",
             "(in compile); if it needs more, raise `limits.disk` in the profile",
-            "failed endless/memory-1: it needed more memory than its limit",
+            "failed endless/memory-1: out of memory: the limit of 300 MiB was reached, python3 (process ",
             "(in compile); if it needs more, raise `limits.memory` in the profile",
             "built guarded/network-1",
         ],
