@@ -215,7 +215,9 @@ fn ground(cx: &Context, ids: &IdRange, source: &Source, profile: Option<&Profile
         (Some(image), _) => image.clone(),
         (None, Some(profile)) => profile.image.clone(),
         (None, None) => {
-            return Err(Failure::user("`--image NAME`, `--profile NAME` or `--root DIR` says what to run in"));
+            return Err(Failure::user(
+                "`--image NAME`, `--profile NAME`, `--root DIR` or `--bundle DIR` says what to run in",
+            ));
         }
     };
     let context = image::Context { state: &cx.state, ids, archives: &cx.config.archives, cancel: &cx.cancel };

@@ -84,7 +84,7 @@ fn run_passes_the_status_on_and_has_codes_of_its_own() {
     run(&["sh", "-c", "kill -KILL $$"]).fails(128 + 9, &[]);
     run(&["no-such-command"]).fails(127, &["cannot start `no-such-command` in the root: No such file"]);
     run(&["/etc/passwd"]).fails(126, &["cannot start `/etc/passwd` in the root: Permission denied"]);
-    bench.run(&["run", "--", "true"]).fails(125, &["`--image NAME` or `--profile NAME`"]);
+    bench.run(&["run", "--", "true"]).fails(125, &["`--root DIR` or `--bundle DIR` says what to run in"]);
     let binds = ["run", "--image", "debian-portage", "--ro-bind", "/no/such:/mnt", "--", "true"];
     bench.run(&binds).fails(125, &["`/no/such`", "No such file"]);
     // A command that cannot be started leaves nothing for the next one to clean up.
