@@ -11,10 +11,15 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::atom::Name;
 use crate::fs::{self, File, PathError};
 use crate::state::{State, StateError};
+
+/// How often, and how long after each other, the lock of a dead holder is tried.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What the name of a lease that is not locked yet begins with.
 const UNNAMED: &str = ".";
@@ -166,7 +171,7 @@ pub fn stale_leases(state: &State) -> Result<Vec<StaleLease>, StateError> {
             continue;
         };
         let Ok(lock) = fs::open_lock(&path) else { continue };
-        if lock.try_lock().is_err() {
+        if !take(&lock, id) {
             continue;
         }
         // Damaged, or not to be read: what else names the lease is found without it.
@@ -182,6 +187,22 @@ pub fn stale_leases(state: &State) -> Result<Vec<StaleLease>, StateError> {
         }
     }
     Ok(stale)
+}
+
+/// Takes a lease's lock, unless somebody has it who lives. Where the holder is dead and the lock is not free, a child that
+/// it had just started has it still, as long as it takes to become its program: it is waited for, but not for ever, because
+/// from within another process namespace every holder outside of it seems dead.
+fn take(lock: &File, id: &str) -> bool {
+    for _ in 0..TRIES {
+        if lock.try_lock().is_ok() {
+            return true;
+        }
+        if !holder_is_dead(id) {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    false
 }
 
 /// Returns when a process started, in clock ticks since boot (`/proc/PID/stat`, field 22): with the id it names the
@@ -237,6 +258,22 @@ mod tests {
         let stale = stale_leases(&state).unwrap();
         assert_eq!(stale.len(), 1);
         assert_eq!(stale[0].record, record);
+    }
+
+    #[test]
+    fn the_lock_of_a_dead_holder_is_waited_for_but_not_for_ever() {
+        let (_dir, state) = state();
+        let path = state.leases().join("1-400001-0.json");
+        fs::write(&path, "{}").unwrap();
+        let child = fs::open_lock(&path).unwrap();
+        child.lock().unwrap();
+        assert!(stale_leases(&state).unwrap().is_empty());
+        let child = std::thread::spawn(move || {
+            std::thread::sleep(PAUSE * 3);
+            drop(child);
+        });
+        assert_eq!(stale_leases(&state).unwrap()[0].id, "1-400001-0");
+        child.join().unwrap();
     }
 
     #[test]
