@@ -96,7 +96,7 @@ fn id_mapped() -> Tried {
     let namespace = namespace.trying("open a user namespace")?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, ".", flags).trying("clone a mount (open_tree)")?;
-    call::map_mount(tree, namespace).trying("map the owners of a mount").map(|()| String::new())
+    call::map_mount_ids(tree, namespace).trying("map the owners of a mount").map(|()| String::new())
 }
 
 fn nodes() -> Tried {

@@ -42,18 +42,7 @@ pub(super) fn new_session_keyring() -> io::Result<()> {
 pub(super) fn set_mount_attributes(tree: impl AsFd, set: u64, recursive: bool) -> io::Result<()> {
     let below = if recursive { libc::AT_RECURSIVE } else { 0 };
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
-    // SAFETY: the path is empty and ends in NUL, the struct lives until the call returns and its size is given.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH | below,
-            &raw const attributes,
-            size_of_val(&attributes),
-        )
-    };
-    check(result).map(drop)
+    change_mount(tree, below, &attributes)
 }
 
 /// Has the mount that is open as `tree` show its files' owners through the map of a user namespace: what belongs to N on
@@ -61,16 +50,19 @@ pub(super) fn set_mount_attributes(tree: impl AsFd, set: u64, recursive: bool) -
 pub(super) fn map_mount_ids(tree: impl AsFd, namespace: impl AsFd) -> io::Result<()> {
     let userns_fd = u64::try_from(namespace.as_fd().as_raw_fd()).map_err(io::Error::other)?;
     let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
-    // SAFETY: the path is empty and ends in NUL, the struct lives until the call returns and its size is given; the
-    // namespace's descriptor is open.
+    change_mount(tree, 0, &attributes)
+}
+
+fn change_mount(tree: impl AsFd, flags: libc::c_int, attributes: &libc::mount_attr) -> io::Result<()> {
+    // SAFETY: the path is empty and ends in NUL, the struct lives until the call returns and its size is given.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             tree.as_fd().as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of_val(&attributes),
+            libc::AT_EMPTY_PATH | flags,
+            std::ptr::from_ref(attributes),
+            size_of_val(attributes),
         )
     };
     check(result).map(drop)
@@ -112,25 +104,6 @@ pub(super) fn landlock_version() -> io::Result<c_long> {
         let none = std::ptr::null::<u8>();
         libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, LANDLOCK_CREATE_RULESET_VERSION)
     })
-}
-
-/// Shows the files of a mount that is attached nowhere yet with the owners that a user namespace gives them
-/// (mount_setattr(2), MOUNT_ATTR_IDMAP, Linux 5.12).
-pub(super) fn map_mount(tree: impl AsFd, namespace: impl AsFd) -> io::Result<()> {
-    let userns_fd = u64::try_from(namespace.as_fd().as_raw_fd()).map_err(io::Error::other)?;
-    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
-    // SAFETY: the path is empty and ends in NUL, the struct lives until the call returns and its size is given.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of_val(&attributes),
-        )
-    };
-    check(result).map(drop)
 }
 
 /// Switches the loopback interface of the current network namespace on (netdevice(7)).

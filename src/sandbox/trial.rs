@@ -27,8 +27,8 @@ pub fn mount_attributes(tree: impl AsFd, set: u64) -> io::Result<()> {
 }
 
 /// Shows a mount's files with the owners that a user namespace gives them (mount_setattr(2)).
-pub fn map_mount(tree: impl AsFd, namespace: impl AsFd) -> io::Result<()> {
-    sys::map_mount(tree, namespace)
+pub fn map_mount_ids(tree: impl AsFd, namespace: impl AsFd) -> io::Result<()> {
+    sys::map_mount_ids(tree, namespace)
 }
 
 /// Switches the loopback interface of the present network namespace on (netdevice(7)).
