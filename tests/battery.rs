@@ -14,6 +14,8 @@ mod ablation;
 mod calls;
 #[path = "battery/calls_of_i386.rs"]
 mod calls_of_i386;
+#[path = "common/executable.rs"]
+mod executable;
 #[path = "sandbox/host.rs"]
 #[expect(dead_code, reason = "what the sandbox tests need besides")]
 mod host;
@@ -107,8 +109,8 @@ fn as_user(args: &[&str], without_v2: bool) -> String {
     // Neither cargo's folder nor root's temporary files need be the user's to see.
     let (_dir, dir) = stage::folder();
     let (tests, program) = (dir.join("tests"), dir.join("bindery"));
-    bindery::fs::copy(&own_program(), &tests).unwrap();
-    bindery::fs::copy(Path::new(env!("CARGO_BIN_EXE_bindery")), &program).unwrap();
+    executable::copy(&own_program(), &tests);
+    executable::copy(Path::new(env!("CARGO_BIN_EXE_bindery")), &program);
     let mut command = bindery::process::command("runuser");
     command.args(["-u", &user, "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
     // Podman has its own files there.

@@ -6,6 +6,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails is the test")]
 
+#[path = "common/executable.rs"]
+mod executable;
+
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -53,10 +56,10 @@ impl Engine {
         }
         // The commands of the container's image, and a root for sandboxes in it.
         for bin in [root.join("bin"), root.join("lower/bin")] {
-            bindery::fs::copy(&busybox, &bin.join("busybox")).unwrap();
+            executable::copy(&busybox, &bin.join("busybox"));
             bindery::fs::symlink(Path::new("busybox"), &bin.join("sh")).unwrap();
         }
-        bindery::fs::copy(Path::new(env!("CARGO_BIN_EXE_bindery")), &root.join("bin/bindery")).unwrap();
+        executable::copy(Path::new(env!("CARGO_BIN_EXE_bindery")), &root.join("bin/bindery"));
         // Users of the container's own, which a range must not overlap.
         bindery::fs::write(&root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
             .unwrap();

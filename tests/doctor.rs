@@ -7,6 +7,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails is the test")]
 
+#[path = "common/executable.rs"]
+mod executable;
+
 use std::path::Path;
 use std::process::Output;
 
@@ -74,7 +77,7 @@ impl Bench {
         );
         let dir = tempfile::Builder::new().prefix("bindery-test-").tempdir_in("/var/tmp").unwrap();
         bindery::fs::set_mode(dir.path(), 0o755).unwrap();
-        bindery::fs::copy(Path::new(env!("CARGO_BIN_EXE_bindery")), &dir.path().join("bindery")).unwrap();
+        executable::copy(Path::new(env!("CARGO_BIN_EXE_bindery")), &dir.path().join("bindery"));
         let state = dir.path().join("state");
         bindery::fs::create_dir(&state, 0o777).unwrap();
         Self { dir }

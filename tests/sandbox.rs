@@ -15,6 +15,8 @@
 
 #[path = "sandbox/bundles.rs"]
 mod bundles;
+#[path = "common/executable.rs"]
+mod executable;
 #[path = "sandbox/folders.rs"]
 mod folders;
 #[path = "sandbox/host.rs"]
@@ -49,8 +51,8 @@ fn all_of_this_holds_for_an_ordinary_user() {
     let dir = tempfile::Builder::new().prefix("bindery-test-").tempdir_in("/var/tmp").unwrap();
     bindery::fs::set_mode(dir.path(), 0o755).unwrap();
     let (tests, program) = (dir.path().join("tests"), dir.path().join("bindery"));
-    bindery::fs::copy(&own_program(), &tests).unwrap();
-    bindery::fs::copy(Path::new(env!("CARGO_BIN_EXE_bindery")), &program).unwrap();
+    executable::copy(&own_program(), &tests);
+    executable::copy(Path::new(env!("CARGO_BIN_EXE_bindery")), &program);
     let mut command = bindery::process::command("runuser");
     command.args(["-u", &user, "--"]).arg("env").arg("-i").arg("PATH=/usr/sbin:/usr/bin:/sbin:/bin");
     command.arg(format!("BINDERY_TEST_PROGRAM={}", program.display())).arg(tests).arg("--test-threads=2");

@@ -54,7 +54,7 @@ impl Room {
         for folder in ["battery", "etc/folder"] {
             bindery::fs::create_dir_all(&base.join(folder)).unwrap();
         }
-        bindery::fs::copy(&own_program(), &base.join("battery/probe")).unwrap();
+        crate::executable::copy(&own_program(), &base.join("battery/probe"));
         bindery::fs::write(&base.join("battery/stage.json"), serde_json::to_string(stage).unwrap()).unwrap();
         bindery::fs::write(&base.join("etc/lower"), "lower").unwrap();
         let (read_only, writable) = (host.folder("ro"), host.folder("rw"));
@@ -199,7 +199,7 @@ pub(crate) fn run() {
     // The worst case: the program of init is a file of the payload's user.
     let program = dir.join("bindery");
     let ours = crate::host::variable("BINDERY_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_bindery").into());
-    bindery::fs::copy(Path::new(&ours), &program).unwrap();
+    crate::executable::copy(Path::new(&ours), &program);
     sandbox::range::give(&IdRange::detect(None).unwrap(), &program).unwrap();
     bindery::process::set_this_program(&program);
     let room = Room::new(&canaries.stage, false);

@@ -51,7 +51,7 @@ impl Place {
             bindery::fs::create_dir_all(&root.join(folder)).unwrap();
         }
         bindery::fs::set_mode(&root.join("tmp"), 0o1777).unwrap();
-        bindery::fs::copy(&own_program(), &root.join("battery/probe")).unwrap();
+        crate::executable::copy(&own_program(), &root.join("battery/probe"));
         bindery::fs::write(&root.join("battery/stage.json"), serde_json::to_string(stage).unwrap()).unwrap();
         bindery::fs::write(&root.join("etc/lower"), "lower").unwrap();
         let (ro, rw) = (dir.join("ro"), dir.join("rw"));

@@ -322,7 +322,7 @@ fn program(who: Who) -> PathBuf {
             if modified(&copy) < modified(program) {
                 // Another process may be running the old one: replaced, not overwritten.
                 let new = home(who).join(format!(".bindery-{}", std::process::id()));
-                std::fs::copy(program, &new).unwrap();
+                crate::executable::copy(program, &new);
                 std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
                 std::fs::rename(&new, &copy).unwrap();
             }

@@ -10,6 +10,8 @@ mod bundle;
 mod chain;
 mod client;
 mod everywhere;
+#[path = "../common/executable.rs"]
+mod executable;
 mod failures;
 mod hosts;
 mod kills;

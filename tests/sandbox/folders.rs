@@ -40,7 +40,7 @@ pub(crate) fn own_root(host: &Host, name: &str) -> PathBuf {
     fs::create_dir_all(&root.join("bin")).unwrap();
     let busybox = process::find("busybox").expect("busybox is missing: `apt install busybox-static`");
     for name in ["sh", "stat", "touch", "rm", "cat", "ls", "mount", "id", "kill"] {
-        fs::copy(&busybox, &root.join("bin").join(name)).unwrap();
+        crate::executable::copy(&busybox, &root.join("bin").join(name));
     }
     fs::set_mode(&root, 0o755).unwrap();
     root

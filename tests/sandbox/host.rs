@@ -46,7 +46,7 @@ impl Host {
         }
         bindery::fs::set_mode(&state.state().join("base/tmp"), 0o1777).unwrap();
         let busybox = bindery::process::find("busybox").expect("busybox is missing: `apt install busybox-static`");
-        bindery::fs::copy(&busybox, &bin.join("busybox")).unwrap();
+        crate::executable::copy(&busybox, &bin.join("busybox"));
         let list = bindery::process::run(bindery::process::command(busybox).arg("--list")).unwrap();
         for name in String::from_utf8(list.stdout).unwrap().lines().filter(|name| *name != "busybox") {
             bindery::fs::symlink(Path::new("busybox"), &bin.join(name)).unwrap();
