@@ -74,7 +74,7 @@ mod without;
 pub use achieved::Achieved;
 pub use cgroup::{CgroupError, Killed, processors};
 pub use change::{Change, ChangeError, change};
-pub use early::{Early, early};
+pub use early::{Early, First, first};
 pub(crate) use filesystem::unmount;
 pub use idmap::{IdRange, IdRangeError};
 pub use layers::LayerError;

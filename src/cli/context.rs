@@ -58,11 +58,21 @@ impl Context {
     /// Makes the folders of the state and removes what dead processes left there; returns the id range that roots of
     /// this user belong to.
     pub(super) fn prepare(&self) -> Result<IdRange, Failure> {
-        self.prepare_state()?;
-        let ids = IdRange::detect(self.config.ids).map_err(|e| Failure::new(Kind::System, e).hint_at_doctor())?;
-        // What could not be removed has been told, and is no reason not to do what was asked for.
-        reap::sweep(&self.state, &ids, &mut shower(false))?;
+        let ids = self.prepare_ids()?;
+        self.sweep(&ids)?;
         Ok(ids)
+    }
+
+    /// The first half of [`Self::prepare`]: makes the folders and finds the id range.
+    pub(super) fn prepare_ids(&self) -> Result<IdRange, Failure> {
+        self.prepare_state()?;
+        IdRange::detect(self.config.ids).map_err(|e| Failure::new(Kind::System, e).hint_at_doctor())
+    }
+
+    /// The second half of [`Self::prepare`]: removes what dead processes left.
+    pub(super) fn sweep(&self, ids: &IdRange) -> Result<(), Failure> {
+        // What could not be removed has been told, and is no reason not to do what was asked for.
+        reap::sweep(&self.state, ids, &mut shower(false)).map(drop)
     }
 
     /// Makes the folders of the state, for commands that enter no namespace.

@@ -175,12 +175,12 @@ pub(super) fn shell(cx: &Context, args: ShellArgs) -> Outcome {
 fn enter(cx: &Context, args: RoomArgs, command: Vec<String>, terminal: bool) -> Outcome {
     let profile = args.source.profile.as_ref().map(|name| Profile::load(&cx.config, name)).transpose()?;
     let binds = binds(&args)?;
-    let ids = cx.prepare()?;
     let limits = limits(&args, profile.as_ref(), &cx.config.defaults)?;
-    // While it starts, the root and the command are found.
-    let early = (limits == Limits { time: limits.time, ..Limits::default() })
-        .then(|| sandbox::early(&ids, cx.state.state(), args.network))
-        .transpose()?;
+    // While it starts, what dead processes left is removed, and the root and the command are found.
+    let first = (limits == Limits { time: limits.time, ..Limits::default() }).then(sandbox::first).transpose()?;
+    let ids = cx.prepare_ids()?;
+    let early = first.map(|first| first.begin(&ids, cx.state.state(), args.network)).transpose()?;
+    cx.sweep(&ids)?;
     let ground = ground(cx, &ids, &args.source, profile.as_ref())?;
     if args.network {
         say(HOST_NETWORK);

@@ -2,7 +2,8 @@
 //!
 //! What needs neither root nor command takes half of a sandbox's start: a process of our own, its user namespace and the
 //! maps of that (for an ordinary user two setuid programs), all other namespaces, and init. Here it is done beside the
-//! caller's own work; a thread writes the maps.
+//! caller's own work: [`first`] starts the process, which needs nothing at all, [`First::begin`] has it go on once the ids
+//! are known; a thread writes the maps.
 
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -21,15 +22,25 @@ pub struct Early {
     host_network: bool,
 }
 
-/// Starts a sandbox for a request with these ids, this base folder, this network, and without limits: those need control
-/// groups, or a file system, that must be there before. Must be called by the thread that runs it afterwards, whose end
-/// is also the sandbox's.
-pub fn early(ids: &IdRange, base: &Path, host_network: bool) -> Result<Early, SandboxError> {
-    let mut sandbox = Sandbox::new(&Without::default(), None)?;
-    sandbox.begin(&begin(base, host_network, Without::default()))?;
-    let ids = ids.clone();
-    let mapping = std::thread::spawn(move || sandbox.map(&ids).map(|()| sandbox));
-    Ok(Early { mapping, base: base.to_path_buf(), host_network })
+/// A sandbox's first process, which waits to be told where to begin. Dropping it ends it.
+#[derive(Debug)]
+pub struct First(Sandbox);
+
+/// Starts the first process of a sandbox without limits: those need control groups, or a file system, that must be there
+/// before. Must be called by the thread that runs it afterwards, whose end is also the sandbox's.
+pub fn first() -> Result<First, SandboxError> {
+    Ok(First(Sandbox::new(&Without::default(), None)?))
+}
+
+impl First {
+    /// Goes on for a request with these ids, this base folder, which is there, and this network.
+    pub fn begin(self, ids: &IdRange, base: &Path, host_network: bool) -> Result<Early, SandboxError> {
+        let Self(mut sandbox) = self;
+        sandbox.begin(&begin(base, host_network, Without::default()))?;
+        let ids = ids.clone();
+        let mapping = std::thread::spawn(move || sandbox.map(&ids).map(|()| sandbox));
+        Ok(Early { mapping, base: base.to_path_buf(), host_network })
+    }
 }
 
 /// Returns what to tell enter first.
