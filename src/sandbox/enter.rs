@@ -1,14 +1,16 @@
 //! `__enter`: from the host into the sandbox's namespaces; stays outside its process namespace as init's parent.
 //!
 //! 1. closes inherited descriptors, asks to die with the supervisor, leaves its session
-//! 2. enters the outer user namespace, waits for its maps, becomes uid 0 there, gives up gaining privileges
-//! 3. enters the mount, process, IPC, UTS, control group and network namespaces, starts init, which waits, and detaches the
-//!    mounts from the host's
-//! 4. waits until it is told what to run: up to here it may be started while that is still being found out
-//! 5. as an ordinary user: opens what is to be bound, and the layers that are folders of the host's (as root, the
+//! 2. enters the outer user namespace and in it the mount, process, UTS and control group namespaces; asks for the maps
+//! 3. gives up gaining privileges, starts init, which waits, detaches the mounts from the host's, and enters the network
+//!    namespace, which takes as long to make as init's program to start
+//! 4. once the maps are written becomes uid 0, enters the IPC namespace, whose files belong to who makes it, and has init
+//!    do likewise
+//! 5. waits until it is told what to run: up to here it may be started while that is still being found out
+//! 6. as an ordinary user: opens what is to be bound, and the layers that are folders of the host's (as root, the
 //!    supervisor has done so, which may look into root's folders and map owners)
-//! 6. tells init what to do, and waits for it
-//! 7. where nobody wants to look at what was written: empties the lease's folder
+//! 7. tells init what to do, and waits for it
+//! 8. where nobody wants to look at what was written: empties the lease's folder
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,15 +19,15 @@ use std::process::{Child, Stdio};
 use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::process::{chdir, umask};
+use rustix::process::{PidfdFlags, chdir, getpid, pidfd_open, umask};
 use rustix::thread::set_no_new_privs;
 
 use crate::fs::{self, FOLDER};
 use crate::process;
 use crate::sandbox::channel::{Channel, MAX_DESCRIPTORS};
 use crate::sandbox::program::Program;
-use crate::sandbox::range::{RangeError, become_root, die_with, new_namespaces, new_user_namespace};
-use crate::sandbox::report::{Begin, Failure, Mapped, Report, Start, StartInit};
+use crate::sandbox::range::{self, RangeError, become_root, die_with, new_namespaces};
+use crate::sandbox::report::{Begin, Failure, Join, Mapped, Report, Start, StartInit};
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::without::{Mechanism, Without};
 use crate::sandbox::{INIT, layers, mount, sys};
@@ -54,34 +56,50 @@ fn enter(channel: &mut Channel, begin: &Begin) -> Result<Option<String>, Failure
     let die_with = |parent| if without.keeps(Mechanism::ParentDeathSignal) { die_with(parent) } else { Ok(()) };
     die_with(begin.parent)?;
     chdir(&begin.base).doing(format!("enter `{}`", begin.base.display()))?;
-    new_user_namespace()?;
-    channel.send(&Report::Unshared, &[]).doing("ask for the maps")?;
-    channel.receive::<Mapped>().doing("wait for the maps")?;
-    become_root()?;
-    die_with(begin.parent)?;
-    if without.keeps(Mechanism::NoNewPrivileges) {
-        set_no_new_privs(true).doing("give up gaining privileges")?;
-    }
-    umask(Mode::empty());
-    let mut namespaces = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP;
-    if !begin.host_network {
-        namespaces |= CloneFlags::CLONE_NEWNET;
-    }
+    let mut namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
     for (mechanism, flag) in [
         (Mechanism::PidNamespace, CloneFlags::CLONE_NEWPID),
-        (Mechanism::IpcNamespace, CloneFlags::CLONE_NEWIPC),
         (Mechanism::UtsNamespace, CloneFlags::CLONE_NEWUTS),
         (Mechanism::CgroupNamespace, CloneFlags::CLONE_NEWCGROUP),
     ] {
         namespaces.set(flag, without.keeps(mechanism));
     }
     new_namespaces(namespaces)?;
+    channel.send(&Report::Unshared, &[]).doing("ask for the maps")?;
+    if without.keeps(Mechanism::NoNewPrivileges) {
+        set_no_new_privs(true).doing("give up gaining privileges")?;
+    }
+    umask(Mode::empty());
+    let (mut to_init, init) = start_init(without)?;
+    let pid = i32::try_from(init.id()).map_err(|_| StepError::refused("start init", "its id is no process id"))?;
+    channel.send(&Report::Started(pid), &[]).doing("report")?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).doing("detach from the host's mounts")?;
+    let join = Join { network: !begin.host_network, ipc: without.keeps(Mechanism::IpcNamespace) };
+    if join.network {
+        new_namespaces(CloneFlags::CLONE_NEWNET)?;
+    }
+    channel.receive::<Mapped>().doing("wait for the maps")?;
+    become_root()?;
+    die_with(begin.parent)?;
+    if join.ipc {
+        new_namespaces(CloneFlags::CLONE_NEWIPC)?;
+    }
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).doing("open enter's own process")?;
+    to_init.send(&join, &[own.as_fd()]).doing("tell init of the maps")?;
+    match channel.receive::<Start>() {
+        Ok((start, descriptors)) => release(channel, to_init, init, start, descriptors),
+        // It has changed its mind, or is gone; init sees its channel close.
+        Err(_) => Ok(None),
+    }
+}
+
+/// Starts init, which does nothing before the maps are written. Until then none of its ids is one of the user namespace, and
+/// a program that such a process becomes has only those capabilities that are ambient: all.
+fn start_init(without: &Without) -> Result<(Channel, Child), Failure> {
     let program = Program::seal(without).doing("open bindery's own program")?;
     let (to_init, theirs) = Channel::pair().doing("make a channel")?;
+    range::pass_capabilities_on().doing("pass capabilities on to init")?;
     let init = without
         .clear(program.command())
         .arg(INIT)
@@ -90,15 +108,8 @@ fn enter(channel: &mut Channel, begin: &Begin) -> Result<Option<String>, Failure
         .stdout(Stdio::null())
         .spawn()
         .doing("start init")?;
-    let pid = i32::try_from(init.id()).map_err(|_| StepError::refused("start init", "its id is no process id"))?;
-    channel.send(&Report::Started(pid), &[]).doing("report")?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).doing("detach from the host's mounts")?;
-    match channel.receive::<Start>() {
-        Ok((start, descriptors)) => release(channel, to_init, init, start, descriptors),
-        // It has changed its mind, or is gone; init sees its channel close.
-        Err(_) => Ok(None),
-    }
+    range::keep_capabilities().doing("keep capabilities")?;
+    Ok((to_init, init))
 }
 
 /// Tells init what to do, waits for it and clears up. Returns what became of init, if that was not by itself.

@@ -1,11 +1,12 @@
 //! `__init`: process 1 of the sandbox. Sets the root up, starts the payload, keeps house until it ends.
 //!
-//! 1. asks to die with enter, names the host, joins a new session keyring, starts the payload's process, which waits
-//! 2. mounts the root (`mount`), switches `lo` on, allows no user namespaces beyond the payload's, limits process ids
-//! 3. enters the root, has the payload's process enter it, and writes the maps of its user namespace
-//! 4. drops all capabilities, becomes unreadable to every other process, and a user that the payload cannot become; only
+//! 1. asks to die with enter; once the ids are mapped becomes uid 0 and enters the namespaces that enter has made meanwhile
+//! 2. joins a new session keyring, starts the payload's process, which waits, and waits for the plan; names the host
+//! 3. mounts the root (`mount`), switches `lo` on, allows no user namespaces beyond the payload's, limits process ids
+//! 4. enters the root, has the payload's process enter it, and writes the maps of its user namespace
+//! 5. drops all capabilities, becomes unreadable to every other process, and a user that the payload cannot become; only
 //!    then lets the payload go on
-//! 5. reaps whatever dies, until the payload does (its status is reported) or the channel to the supervisor or enter
+//! 6. reaps whatever dies, until the payload does (its status is reported) or the channel to the supervisor or enter
 //!    closes; with process 1 the kernel kills all that is left
 
 use std::ffi::OsString;
@@ -21,15 +22,20 @@ use rustix::process::{
     DumpableBehavior, Pid, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, setsid, wait, waitpid,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, ThreadNameSpaceType, move_into_thread_name_spaces, set_capabilities,
+    set_thread_res_gid, set_thread_res_uid,
+};
 
 use crate::process;
 use crate::sandbox::channel::Channel;
 use crate::sandbox::plan::Plan;
-use crate::sandbox::report::{Connected, Failure, Mapped, PayloadReport, Report, StartInit, StartPayload, Status};
+use crate::sandbox::report::{
+    Connected, Failure, Join, Mapped, PayloadReport, Report, StartInit, StartPayload, Status,
+};
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::without::{Mechanism, Without};
-use crate::sandbox::{PAYLOAD, idmap, mount, sys};
+use crate::sandbox::{PAYLOAD, idmap, mount, range, sys};
 
 /// The one id of the outer user namespace that the inner one does not have.
 const NOBODYS_ID: u32 = idmap::COUNT - 1;
@@ -44,7 +50,8 @@ pub(super) fn main(args: &[OsString]) {
     if !without.keeps(Mechanism::ParentDeathSignal) && set_parent_process_death_signal(None).is_err() {
         return;
     }
-    let begun = begin(without);
+    let Ok((join, enter)) = from_enter.receive::<Join>() else { return };
+    let begun = begin(&join, enter, without);
     let Ok((start, descriptors)) = from_enter.receive::<StartInit>() else { return };
     let mut descriptors = descriptors.into_iter();
     let Some(channel) = descriptors.next() else { return };
@@ -67,7 +74,21 @@ struct Begun {
 }
 
 /// Does what needs no plan, and starts the payload's process, which takes as long to start as the plan to arrive.
-fn begin(without: &Without) -> Result<Begun, Failure> {
+fn begin(join: &Join, enter: Vec<OwnedFd>, without: &Without) -> Result<Begun, Failure> {
+    range::become_root()?;
+    range::keep_capabilities().doing("keep capabilities")?;
+    if without.keeps(Mechanism::ParentDeathSignal) {
+        // The change of ids has undone it; when enter is gone already, its channel tells.
+        set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).doing("ask to die with enter")?;
+    }
+    let both =
+        [(join.network, ThreadNameSpaceType::NETWORK), (join.ipc, ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION)];
+    let both = both.into_iter().filter(|(join, _)| *join).fold(ThreadNameSpaceType::empty(), |all, (_, one)| all | one);
+    if !both.is_empty() {
+        let what = "enter the network and IPC namespaces";
+        let enter = enter.first().ok_or_else(|| StepError::refused(what, "they were not passed"))?;
+        move_into_thread_name_spaces(enter.as_fd(), both).doing(what)?;
+    }
     if without.keeps(Mechanism::NewSession) {
         setsid().doing("leave the session")?;
     }

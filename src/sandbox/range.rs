@@ -20,7 +20,10 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
 use rustix::process::{
     DumpableBehavior, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal, umask,
 };
-use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, configure_capability_in_ambient_set,
+    set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
 
 use crate::fs::PathError;
 use crate::process;
@@ -185,6 +188,21 @@ pub(super) fn become_root() -> Result<(), RangeError> {
         .and_then(|()| set_thread_res_uid(uid, uid, uid))
         .and_then(|()| set_dumpable_behavior(DumpableBehavior::Dumpable))
         .map_err(|e| RangeError::on("become uid 0 of the id range")(e.into()))
+}
+
+/// Has programs that this process starts keep its capabilities whatever their ids (capabilities(7), ambient set).
+pub(super) fn pass_capabilities_on() -> io::Result<()> {
+    let all = capabilities(None)?.permitted;
+    set_capabilities(None, CapabilitySets { effective: all, permitted: all, inheritable: all })?;
+    all.iter().try_for_each(|one| configure_capability_in_ambient_set(one, true)).map_err(Into::into)
+}
+
+/// Undoes [`pass_capabilities_on`], for this process and for one that was started by it.
+pub(super) fn keep_capabilities() -> io::Result<()> {
+    clear_ambient_capability_set()?;
+    let all = capabilities(None)?.permitted;
+    let inheritable = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective: all, permitted: all, inheritable })?)
 }
 
 fn json(ids: &IdRange) -> String {

@@ -29,6 +29,13 @@ pub(super) struct Start {
     pub(super) plan: Plan,
 }
 
+/// Enter to init, with a descriptor of itself: the maps are written, and these namespaces are enter's own by now.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Join {
+    pub(super) network: bool,
+    pub(super) ipc: bool,
+}
+
 /// Enter to init, with the channel to the supervisor, the payload's streams, and the binds.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct StartInit {

@@ -83,8 +83,21 @@ impl Sandbox {
             Err(e) if is_end(&e) => return Err(SandboxError::Lost(None)),
             Err(e) => return Err(StepError::refused("hear of the sandbox", &e.to_string()).into()),
         }
-        ids.write_outer(self.enter.pid)?;
-        Ok(self.channel.send(&Mapped, &[]).doing("tell the sandbox of its maps")?)
+        let mapped = ids.write_outer(self.enter.pid).map_err(SandboxError::from);
+        let told = mapped.and_then(|()| Ok(self.channel.send(&Mapped, &[]).doing("tell the sandbox of its maps")?));
+        told.map_err(|noticed| self.reason(noticed))
+    }
+
+    /// Returns what the sandbox said went wrong, if it did, instead of how that was noticed; it ends.
+    fn reason(&mut self, noticed: SandboxError) -> SandboxError {
+        self.enter.kill();
+        loop {
+            match self.channel.receive::<Report>() {
+                Ok((Report::Failed(failure), _)) => return failure.into(),
+                Ok(_) => {}
+                Err(_) => return noticed,
+            }
+        }
     }
 
     /// Says what to run, once the ids are mapped. As root, opens what is to be bound, which nobody inside might reach.
@@ -96,7 +109,8 @@ impl Sandbox {
             all.extend(mount::open_binds(&start.plan)?);
         }
         let all: Vec<_> = all.iter().map(AsFd::as_fd).collect();
-        Ok(self.channel.send(&start, &all).doing("tell the sandbox what to do")?)
+        let told = self.channel.send(&start, &all).doing("tell the sandbox what to do");
+        told.map_err(|noticed| self.reason(noticed.into()))
     }
 
     /// Looks after the sandbox until all its processes are gone.
