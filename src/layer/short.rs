@@ -16,13 +16,12 @@ pub fn short_name(state: &State, digest: &Digest, layer: &Path) -> Result<PathBu
     for digits in DIGITS..=hex.len() {
         let Some(name) = hex.get(..digits) else { continue };
         let link = state.short_layers().join(name);
-        if fs::symlink_metadata(&link).is_ok() {
-            if fs::read_link(&link)? == target {
-                return Ok(Path::new("l").join(name));
-            }
-            if link.exists() {
-                continue;
-            }
+        match fs::read_link(&link) {
+            Ok(found) if found == target => return Ok(Path::new("l").join(name)),
+            Ok(_) if link.exists() => continue,
+            Ok(_) => {}
+            Err(e) if e.source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
         }
         // Also where the layer that had the name is gone.
         fs::replace_symlink(&target, &link)?;

@@ -76,6 +76,7 @@ pub(super) struct Process {
     pub(super) rlimits: Vec<(PosixRlimitType, u64, u64)>,
     pub(super) oom_score_adj: Option<i32>,
     pub(super) linux32: bool,
+    #[serde(with = "seccomp::text")]
     pub(super) seccomp: Program,
 }
 

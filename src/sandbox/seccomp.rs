@@ -16,6 +16,7 @@ use crate::sandbox::without::{Mechanism, Without};
 use bpf::{Decision, Instruction, Rule};
 
 mod bpf;
+pub(super) mod text;
 
 pub(super) use bpf::install;
 /// A compiled filter, to be installed by the process it shall bind.

@@ -66,21 +66,27 @@ pub(super) fn check(spec: &Spec) -> Result<(), Unsupported> {
 pub(super) fn unknown(spec: &Spec) -> Vec<Unsupported> {
     let mut found = Vec::new();
     match serde_json::to_value(spec) {
-        Ok(value) => visit(&value, String::new(), &mut found),
+        Ok(value) => visit(&value, &mut String::new(), &mut found),
         Err(e) => found.push(Unsupported::value("spec", e)),
     }
     found
 }
 
-fn visit(value: &Value, path: String, found: &mut Vec<Unsupported>) {
+fn visit(value: &Value, path: &mut String, found: &mut Vec<Unsupported>) {
     match value {
         Value::Null => {}
-        Value::Array(items) => items.iter().for_each(|item| visit(item, path.clone(), found)),
+        // As long as the names of all system calls, and asked once.
+        Value::Array(items) if items.iter().all(Value::is_string) && (items.is_empty() || known(path)) => {}
+        Value::Array(items) => items.iter().for_each(|item| visit(item, path, found)),
         Value::Object(fields) => fields.iter().for_each(|(key, value)| {
-            visit(value, if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, found);
+            let above = path.len();
+            path.push_str(if above == 0 { "" } else { "." });
+            path.push_str(key);
+            visit(value, path, found);
+            path.truncate(above);
         }),
-        _ if known(&path) => {}
-        _ => found.push(Unsupported::field(&path)),
+        _ if known(path) => {}
+        _ => found.push(Unsupported::field(path)),
     }
 }
 
