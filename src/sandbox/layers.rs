@@ -83,19 +83,18 @@ pub(super) fn open_own(overlay: &Overlay) -> Result<Vec<OwnedFd>, StepError> {
     overlay.host_folders().map(|(_, folder)| open_tree_at(folder, true, overlay.direct)).collect()
 }
 
-/// Attaches the opened folders, which come first in `trees`: the one that is the root itself at `point`, others below
-/// the lease's folder. Returns the layers by the names they have then.
+/// Attaches the opened folders, which come first in `trees`: the one that is the root itself at the lease's folder, others
+/// below it. Returns the layers by the names they have then.
 pub(super) fn attach(
     overlay: &Overlay,
     folder: &Path,
-    point: &Path,
     trees: &mut impl Iterator<Item = OwnedFd>,
 ) -> Result<Overlay, StepError> {
     let mut attached = overlay.clone();
     for (place, host) in overlay.host_folders() {
         let what = format!("mount `{}` as a layer", host.display());
         let tree = trees.next().ok_or_else(|| StepError::refused(&what, "it was not opened"))?;
-        let to = if overlay.direct { point.to_path_buf() } else { folder.join(format!("lower-{place}")) };
+        let to = if overlay.direct { folder.to_path_buf() } else { folder.join(format!("lower-{place}")) };
         mount::ensure_dir(&to, 0o700)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let at = openat(CWD, &to, flags, Mode::empty()).doing(&what)?;

@@ -70,19 +70,18 @@ fn plain(without: &Without) -> u64 {
     all.into_iter().filter(|(mechanism, _)| without.keeps(*mechanism)).fold(0, |set, (_, attribute)| set | attribute)
 }
 
-/// Mounts the root on a new folder in `folder` and returns it; `binds` are the host's folders among the layers, and then
-/// what is bound. Both `folder` and the overlay's names are relative to the
-/// present working folder, so that folders above it need not be passable.
+/// Mounts the root on `folder`, the lease's, and returns it; `binds` are the host's folders among the layers, and then what
+/// is bound. Both `folder` and the overlay's names are relative to the present working folder, so that folders above it
+/// need not be passable. A folder of its own to mount it on would take as long as a dozen other steps: on some file
+/// systems making and removing one waits for the disk.
 pub(super) fn build(plan: &Plan, folder: &Path, binds: Vec<OwnedFd>) -> Result<OwnedFd, StepError> {
-    let point = folder.join(&plan.root);
-    ensure_dir(&point, 0o755)?;
     let mut binds = binds.into_iter();
-    let layers = layers::attach(&plan.overlay, folder, &point, &mut binds)?;
+    let layers = layers::attach(&plan.overlay, folder, &mut binds)?;
     if !layers.direct {
-        overlay(&layers, folder, &point, plain(&plan.without))?;
+        overlay(&layers, folder, plain(&plan.without))?;
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = openat(CWD, &point, flags, Mode::empty()).doing("open the root")?;
+    let root = openat(CWD, folder, flags, Mode::empty()).doing("open the root")?;
     for mount in &plan.mounts {
         let what = format!("mount on `{}` in the root", mount.to.display());
         let tree = match &mount.kind {
@@ -147,7 +146,7 @@ pub(super) fn enter(root: &OwnedFd, without: &Without) -> Result<(), StepError> 
         .doing("enter the root")
 }
 
-fn overlay(overlay: &Overlay, folder: &Path, point: &Path, attributes: u64) -> Result<(), StepError> {
+fn overlay(overlay: &Overlay, folder: &Path, attributes: u64) -> Result<(), StepError> {
     let (upper, work) = match &overlay.upper {
         Some((upper, work)) => (PathBuf::from(upper), PathBuf::from(work)),
         // A read-only root still needs a place for mount points that are missing in the layers.
@@ -172,7 +171,7 @@ fn overlay(overlay: &Overlay, folder: &Path, point: &Path, attributes: u64) -> R
     let options = CString::new(options).map_err(|_| io::ErrorKind::InvalidInput).doing(&what)?;
     // The values of these two are the same in both of the kernel's interfaces.
     let flags = MountFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(0));
-    mount("overlay", point, "overlay", flags, options.as_c_str()).doing(what)
+    mount("overlay", folder, "overlay", flags, options.as_c_str()).doing(what)
 }
 
 /// Makes a file system that is attached nowhere yet.

@@ -41,8 +41,6 @@ mod tests;
 /// What to set up and run.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(super) struct Plan {
-    /// The name, below the lease's folder, of the folder to mount the root on.
-    pub(super) root: String,
     pub(super) readonly: bool,
     pub(super) overlay: Overlay,
     pub(super) mounts: Vec<Mount>,
@@ -93,9 +91,11 @@ impl Plan {
         let process = spec.process().as_ref().ok_or(Unsupported::missing("process"))?;
         let linux = spec.linux().as_ref().ok_or(Unsupported::missing("linux"))?;
         let root = spec.root().as_ref().ok_or(Unsupported::missing("root"))?;
-        let name =
-            root.path().to_str().filter(|name| !name.is_empty() && !name.contains('/') && !name.starts_with('.'));
-        let name = name.ok_or_else(|| Unsupported::value("root.path", root.path().display()))?;
+        // Where it is mounted nobody but init ever sees; a name that means some place of the host's is not to be ignored.
+        let is_name = |name: &str| !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+        if !root.path().to_str().is_some_and(is_name) {
+            return Err(Unsupported::value("root.path", root.path().display()));
+        }
         let (host_network, mut limits) = annotations(spec)?;
         let without = Without::read(spec)?;
         if let Some(resources) = linux.resources() {
@@ -134,7 +134,6 @@ impl Plan {
             None | Some(LinuxPersonalityDomain::PerLinux) => false,
         };
         Ok(Self {
-            root: name.to_string(),
             readonly,
             overlay,
             mounts,
