@@ -209,7 +209,7 @@ fn run_and(request: Request<'_, '_>, early: Option<Early>, discard: bool) -> Res
         sandbox.begin(&early::begin(base, plan.host_network, plan.without.clone()))?;
         sandbox.map(ids)?;
     }
-    sandbox.start(Start { folder, discard, opened: false, plan }, ids, theirs)?;
+    sandbox.start(Start { folder, discard, opened: false, plan }, base, ids, theirs)?;
     let keeper = Keeper::new(&mut cgroups, making, pid, Instant::now());
     let mut watch = Watch { streams, watchdog, keeper, disk: &mut disk, cancel };
     let end = sandbox.supervise(&mut watch)?;

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -53,6 +54,12 @@ impl Channel {
         // Four bytes into an empty socket are never cut.
         sendmsg::<()>(self.0.as_raw_fd(), &slices, rights, MsgFlags::MSG_NOSIGNAL, None)?;
         self.0.write_all(&text)
+    }
+
+    /// Waits until the other end is closed, or says something.
+    pub(super) fn wait_for_end(&self) {
+        let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        while poll(&mut ready, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}
     }
 
     /// Receives a message; the other end's closing is `UnexpectedEof`.

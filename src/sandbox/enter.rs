@@ -70,7 +70,7 @@ fn enter(channel: &mut Channel, begin: &Begin) -> Result<Option<String>, Failure
         set_no_new_privs(true).doing("give up gaining privileges")?;
     }
     umask(Mode::empty());
-    let (mut to_init, init) = start_init(without)?;
+    let (program, mut to_init, init) = start_init(without)?;
     let pid = i32::try_from(init.id()).map_err(|_| StepError::refused("start init", "its id is no process id"))?;
     channel.send(&Report::Started(pid), &[]).doing("report")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
@@ -87,6 +87,8 @@ fn enter(channel: &mut Channel, begin: &Begin) -> Result<Option<String>, Failure
     }
     let own = pidfd_open(getpid(), PidfdFlags::empty()).doing("open enter's own process")?;
     to_init.send(&join, &[own.as_fd()]).doing("tell init of the maps")?;
+    // Its mount goes with it, and the kernel waits for all processors: beside init's start of the payload's process.
+    drop((program, own));
     match channel.receive::<Start>() {
         Ok((start, descriptors)) => release(channel, to_init, init, start, descriptors),
         // It has changed its mind, or is gone; init sees its channel close.
@@ -94,9 +96,10 @@ fn enter(channel: &mut Channel, begin: &Begin) -> Result<Option<String>, Failure
     }
 }
 
-/// Starts init, which does nothing before the maps are written. Until then none of its ids is one of the user namespace, and
-/// a program that such a process becomes has only those capabilities that are ambient: all.
-fn start_init(without: &Without) -> Result<(Channel, Child), Failure> {
+/// Starts init, which does nothing before the maps are written; also returns what it is started from, which may go then.
+/// Before the maps none of its ids is one of the user namespace, and a program that such a process becomes has only those
+/// capabilities that are ambient: all.
+fn start_init(without: &Without) -> Result<(Program, Channel, Child), Failure> {
     let program = Program::seal(without).doing("open bindery's own program")?;
     let (to_init, theirs) = Channel::pair().doing("make a channel")?;
     range::pass_capabilities_on().doing("pass capabilities on to init")?;
@@ -109,7 +112,7 @@ fn start_init(without: &Without) -> Result<(Channel, Child), Failure> {
         .spawn()
         .doing("start init")?;
     range::keep_capabilities().doing("keep capabilities")?;
-    Ok((to_init, init))
+    Ok((program, to_init, init))
 }
 
 /// Tells init what to do, waits for it and clears up. Returns what became of init, if that was not by itself.
@@ -133,11 +136,16 @@ fn release(
     }
     // Only init and the payload may hold the streams' ends, or the supervisor would never see them close.
     drop(descriptors);
-    let status = init.wait().doing("wait for init")?;
-    if let Some(folder) = discard {
-        // What cannot be removed from here (a mount point, if init failed half-way), the caller removes.
-        let _ = fs::empty_folder(&folder);
+    // What cannot be removed from here (a mount point, if init failed half-way), the caller removes.
+    let empty = || discard.as_ref().map(fs::empty_folder);
+    if discard.is_some() {
+        // The payload is gone then, and init is about to be.
+        to_init.wait_for_end();
+        let _ = empty();
     }
+    let status = init.wait().doing("wait for init")?;
+    // Others of the process namespace could write until now.
+    let _ = empty();
     Ok((!status.success()).then(|| status.to_string()))
 }
 

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::fs;
 use crate::sandbox::channel::Channel;
 use crate::sandbox::child::Enter;
 use crate::sandbox::disk::Disk;
@@ -29,6 +30,8 @@ pub(super) struct Sandbox {
     enter: Enter,
     init: Option<OwnedFd>,
     channel: Channel,
+    /// The lease's folder, if enter empties it.
+    discarded: Option<PathBuf>,
 }
 
 /// How it ended.
@@ -57,7 +60,7 @@ impl Sandbox {
         let what = "start the sandbox's first process";
         let (channel, theirs) = Channel::pair().doing(what)?;
         let enter = Enter::start(theirs.into(), without, group).doing(what)?;
-        Ok(Self { enter, init: None, channel })
+        Ok(Self { enter, init: None, channel, discarded: None })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -100,8 +103,16 @@ impl Sandbox {
         }
     }
 
-    /// Says what to run, once the ids are mapped. As root, opens what is to be bound, which nobody inside might reach.
-    pub(super) fn start(&mut self, mut start: Start, ids: &IdRange, streams: Vec<OwnedFd>) -> Result<(), SandboxError> {
+    /// Says what to run, below the base folder, once the ids are mapped. As root, opens what is to be bound, which nobody
+    /// inside might reach.
+    pub(super) fn start(
+        &mut self,
+        mut start: Start,
+        base: &Path,
+        ids: &IdRange,
+        streams: Vec<OwnedFd>,
+    ) -> Result<(), SandboxError> {
+        self.discarded = start.discard.then(|| base.join(&start.folder));
         let mut all = streams;
         start.opened = layers::maps(ids);
         if start.opened {
@@ -211,6 +222,8 @@ impl Sandbox {
         if !self.enter.has_ended() && self.init.is_none() {
             self.kill();
         }
+        // Empty by now, and removed while the kernel takes enter's mounts down. If not, it is the caller's.
+        self.discarded.take().map(|folder| fs::remove_if_empty(&folder));
         // It ends when init has, and init when its whole process namespace has.
         self.enter.wait();
         // Unless it was killed by somebody else.
