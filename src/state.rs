@@ -79,8 +79,13 @@ impl State {
         ] {
             fs::create_dir_all(&dir)?;
         }
-        for dir in [self.images(), self.layers(), self.short_layers(), self.roots(), self.profiles()] {
+        for dir in [self.images(), self.layers(), self.short_layers(), self.profiles()] {
             fs::create_dir_all(&dir)?;
+        }
+        let roots = self.roots();
+        if !roots.exists() {
+            fs::create_dir_all(&roots)?;
+            fs::spread(&roots);
         }
         fs::create_dir_all(&self.etc)?;
         fs::create_dir(&self.keys(), 0o700)?;
