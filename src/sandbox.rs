@@ -158,8 +158,8 @@ pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
     run_and(request, None, false)
 }
 
-/// Like [`run`], for a root that nobody wants to look at: the lease's folder is empty afterwards. What still has a handle
-/// on the id range does it, which is much quicker than another process that has to get one. Should it be killed, the
+/// Like [`run`], for a root that nobody wants to look at: the lease's folder is gone or empty afterwards. What still has a
+/// handle on the id range does it, which is much quicker than another process that has to get one. Should it be killed, the
 /// folder is as full as after [`run`]: the caller removes it in either case.
 ///
 /// `early` is a sandbox that was started before, in the hope that the request would be like this.

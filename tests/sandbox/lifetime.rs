@@ -140,7 +140,7 @@ fn supervisor_to_be_killed() {
     host.sh(&format!("trap '' TERM; sleep {marker} & while :; do wait; done")).unwrap();
 }
 
-/// Runs a command whose root is thrown away; returns how it ended and whether the lease's folder is empty then.
+/// Runs a command whose root is thrown away; returns how it ended and whether nothing is in the lease's folder then.
 fn discarded(host: &Host, script: &str) -> (Result<sandbox::Exit, SandboxError>, bool) {
     let mut lease = Lease::take(&host.state, "test").unwrap();
     let spec = host.spec(&lease, &["sh", "-c", script], false);
@@ -155,15 +155,15 @@ fn discarded(host: &Host, script: &str) -> (Result<sandbox::Exit, SandboxError>,
         },
         None,
     );
-    let empty = bindery::fs::remove_if_empty(lease.root());
-    (exit, empty)
+    let gone = !lease.root().exists() || bindery::fs::remove_if_empty(lease.root());
+    (exit, gone)
 }
 
 #[test]
 fn a_root_that_is_thrown_away_is_empty_afterwards() {
     let script = "mkdir -p a/b; echo x > a/b/c; ln -s / a/link; mkdir closed; chmod 0 closed; chown 5:6 a";
-    let (exit, empty) = discarded(&Host::new(), script);
-    assert!(exit.unwrap().status.success() && empty);
+    let (exit, gone) = discarded(&Host::new(), script);
+    assert!(exit.unwrap().status.success() && gone);
 }
 
 #[test]
@@ -177,8 +177,9 @@ fn what_is_bound_stays_when_the_root_is_thrown_away() {
     // Now init fails while everything is still mounted where enter sees it.
     let file = kept.join("file");
     host.bind(&file, "/tmp", false);
-    let (exit, empty) = discarded(&host, "true");
-    assert!(matches!(exit, Err(SandboxError::Setup(_))) && !empty, "{exit:?}");
+    // Enter may be killed before it has removed what was written, or not.
+    let (exit, _) = discarded(&host, "true");
+    assert!(matches!(exit, Err(SandboxError::Setup(_))), "{exit:?}");
     assert!(kept.join("file").exists());
 }
 
