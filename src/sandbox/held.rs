@@ -72,10 +72,16 @@ fn join(parent: u32, enter: u32) -> Option<PathBuf> {
     let ours = |name| fs::read_link(&Path::new("/proc/self/ns").join(name)).ok();
     let theirs = |name| fs::read_link(&Path::new("/proc").join(enter.to_string()).join("ns").join(name)).ok();
     let (user, pid) = (ours("user")?, ours("pid")?);
-    // Its maps are written, or it would have no process namespace yet.
+    // It enters both namespaces before their maps are written, without which nobody becomes anyone there.
+    let mapped = |name| {
+        let map = fs::read(&Path::new("/proc").join(enter.to_string()).join(name));
+        map.is_ok_and(|map| !map.is_empty())
+    };
     let inside = loop {
         match theirs("pid_for_children") {
-            Some(inside) if inside != pid && theirs("user")? != user => break inside,
+            Some(inside) if inside != pid && theirs("user")? != user && mapped("uid_map") && mapped("gid_map") => {
+                break inside;
+            }
             // Between the namespace and its first process the link leads nowhere.
             _ if Path::new("/proc").join(enter.to_string()).exists() => std::thread::sleep(TICK),
             // It is gone, and nothing is held. The end of this would be taken for a failure.
