@@ -74,6 +74,7 @@ mod without;
 pub use achieved::Achieved;
 pub use cgroup::{CgroupError, Killed, processors};
 pub use change::{Change, ChangeError, change};
+pub use disk::free_space;
 pub use early::{Early, early};
 pub(crate) use filesystem::unmount;
 pub use idmap::{IdRange, IdRangeError};
