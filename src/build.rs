@@ -18,6 +18,7 @@ use crate::sandbox::IdRange;
 use crate::state::{Lock, State};
 use crate::{distfiles, process};
 
+mod answer;
 mod bundle;
 mod error;
 mod fetch;

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::atom::{Atom, Cpv, Name};
 use crate::backend::{self, Backend, Resolution, Settings};
 use crate::binhost::pool::Pool;
+use crate::build::answer::Answer;
 use crate::build::room::{self, Mounts};
 use crate::build::{BuildError, Host};
 use crate::config::{self, Search};
@@ -56,9 +57,21 @@ pub fn prepare(
         configuration: (backend.configuration_path(), configuration.to_path_buf()),
         distfiles: host.state.distfiles(),
     };
-    on(Event::Step { what: format!("planning {} for {}", words(atoms), profile.name) });
-    let output = room::resolve(host, profile, &image, &mounts, backend.resolve(atoms), on)?;
-    let resolution = backend.resolution(&output)?;
+    let step = backend.resolve(atoms);
+    let seen: Vec<_> = settings.trees.iter().map(|settings| settings.path()).zip(&trees).collect();
+    let answer = Answer::to(host.state, &image, &seen, configuration, &step)?;
+    let resolution = match answer.known().and_then(|known| backend.resolution(&known).ok()) {
+        Some(resolution) => resolution,
+        None => {
+            on(Event::Step { what: format!("planning {} for {}", words(atoms), profile.name) });
+            let output = room::resolve(host, profile, &image, &mounts, step, on)?;
+            let resolution = backend.resolution(&output)?;
+            if resolution.ok {
+                answer.keep(&output);
+            }
+            resolution
+        }
+    };
     check(host, &trees, atoms, &resolution)?;
     let pooled = pooled(&Pool::open(&host.state.profile(&profile.name)))?;
     let plan = decide(&resolution, &image, &mounts, &pooled, &host.state.distfiles(), host.source_date(profile))?;
