@@ -119,6 +119,12 @@ fn run(
     let configuration = record.dir().join("portage");
     let prepared = prepare(host, profile, atoms, &configuration, &mut |event| record.tell(event, on))?;
     record.write_json("plan.json", &prepared.plan)?;
+    for entry in &prepared.altered {
+        let aside = pool.set_aside(held, entry)?;
+        let (file, aside) = (entry.file.display(), aside.display());
+        let what = format!("`{file}` is no longer what was put into the pool: it is now `{aside}`");
+        record.tell(Event::Warning { what }, on);
+    }
     let build = prepared.plan.to_build().count();
     record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build }, on);
     fetch::fetch(host, profile, &prepared, &mut |event| record.tell(event, on))?;

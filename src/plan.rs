@@ -101,6 +101,8 @@ pub enum Reason {
     Changed(Vec<Change>),
     /// These, which it is built with, are built again, and may come out different.
     Dependencies(Vec<Cpv>),
+    /// The one in the pool, which would do, is no longer what was put there.
+    Altered,
     /// It was asked for whatever the pool has.
     Forced,
 }
@@ -114,6 +116,8 @@ pub struct Pooled {
     pub content: Digest,
     /// What it was built from.
     pub request: Request,
+    /// Its file is not what was put into the pool: it cannot be used.
+    pub altered: bool,
 }
 
 /// All packages of a pool by name and version, each's newest last.
@@ -199,7 +203,8 @@ impl Planned {
     }
 
     fn same(&self, pool: &Pool) -> Option<Reuse> {
-        let same = pool.get(&self.cpv)?.iter().rev().find(|pooled| pooled.request == self.request)?;
+        let same =
+            pool.get(&self.cpv)?.iter().rev().find(|pooled| pooled.request == self.request && !pooled.altered)?;
         Some(Reuse { build_id: same.build_id, content: same.content.clone() })
     }
 
@@ -220,6 +225,7 @@ impl Planned {
         }
         match self.same(pool) {
             Some(reuse) => Action::Reuse(reuse),
+            None if newest.request == self.request => Action::Build(Reason::Altered),
             None => Action::Build(Reason::Changed(self.request.changes_since(&newest.request))),
         }
     }
@@ -252,6 +258,7 @@ impl fmt::Display for Reason {
                 list(f, cpvs.iter().map(|cpv| format!("`{cpv}`")).collect())?;
                 f.write_str(if cpvs.len() == 1 { " is built again" } else { " are built again" })
             }
+            Self::Altered => f.write_str("its package was altered after it was put into the pool"),
             Self::Forced => f.write_str("asked for"),
         }
     }

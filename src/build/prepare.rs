@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::atom::{Atom, Cpv, Name};
 use crate::backend::{self, Backend, Resolution, Settings};
-use crate::binhost::pool::Pool;
+use crate::binhost::pool::{Checked, Entry, Pool};
 use crate::build::answer::Answer;
 use crate::build::room::{self, Mounts};
 use crate::build::{BuildError, Host};
@@ -33,6 +33,8 @@ pub struct Prepared {
     pub(super) mounts: Mounts,
     /// What the pool had when the plan was made.
     pub(super) pooled: plan::Pool,
+    /// What lies there and is not what was put there.
+    pub(super) altered: Vec<Entry>,
 }
 
 /// Makes the plan for a profile. `configuration` is a folder to be made, which must stay as long as the plan is used.
@@ -73,9 +75,10 @@ pub fn prepare(
         }
     };
     check(host, &trees, atoms, &resolution)?;
-    let pooled = pooled(&Pool::open(&host.state.profile(&profile.name)))?;
+    let checked = Pool::open(&host.state.profile(&profile.name)).check()?;
+    let pooled = pooled(&checked);
     let plan = decide(&resolution, &image, &mounts, &pooled, &host.state.distfiles(), host.source_date(profile))?;
-    Ok(Prepared { image, trees, plan, backend, mounts, pooled })
+    Ok(Prepared { image, trees, plan, backend, mounts, pooled, altered: checked.altered })
 }
 
 /// Returns how many jobs a build may run at a time: no more than it can keep processors busy.
@@ -144,17 +147,18 @@ fn decide(
 }
 
 /// Returns what the plan compares with.
-fn pooled(pool: &Pool) -> Result<plan::Pool, BuildError> {
+fn pooled(checked: &Checked) -> plan::Pool {
     let mut pooled = plan::Pool::new();
-    for entry in pool.entries()? {
+    let good = checked.good.iter().map(|entry| (entry, false));
+    for (entry, altered) in good.chain(checked.altered.iter().map(|entry| (entry, true))) {
         let Some(request) = Request::from_parts(&entry.origin.inputs) else { continue };
-        let known = Pooled { build_id: entry.facts.build_id, content: entry.facts.content.clone(), request };
-        pooled.entry(entry.facts.cpv.clone()).or_default().push(known);
+        let (build_id, content) = (entry.facts.build_id, entry.facts.content.clone());
+        pooled.entry(entry.facts.cpv.clone()).or_default().push(Pooled { build_id, content, request, altered });
     }
     for builds in pooled.values_mut() {
         builds.sort_by_key(|build| build.build_id);
     }
-    Ok(pooled)
+    pooled
 }
 
 fn words(atoms: &[Atom]) -> String {

@@ -47,13 +47,32 @@ impl World {
             contents.insert(planned.cpv.clone(), content.clone());
             let all = self.pool.entry(planned.cpv.clone()).or_default();
             let build_id = BuildId(u32::try_from(all.len()).unwrap() + 1);
-            all.push(Pooled { build_id, content, request: planned.request.clone() });
+            all.push(Pooled { build_id, content, request: planned.request.clone(), altered: false });
         }
     }
 
     fn reasons(&self) -> Vec<String> {
         self.plan().packages.iter().map(|planned| planned.action.to_string()).collect()
     }
+}
+
+#[test]
+fn what_was_altered_is_built_again_and_those_built_with_it_are_looked_at_again() {
+    let mut world = World::new();
+    world.build();
+    world.pool.get_mut(&cpv("lib")).unwrap()[0].altered = true;
+    let expected = [
+        "unchanged since build 1",
+        "its package was altered after it was put into the pool",
+        "`c/lib-1` is built again",
+    ];
+    assert_eq!(world.reasons(), expected);
+    // It came out the same, with another number.
+    world.build();
+    let lib = &world.pool[&cpv("lib")];
+    assert_eq!(lib[1].content, lib[0].content);
+    assert_eq!(world.pool[&cpv("app")].last().unwrap().request, world.pool[&cpv("app")][0].request);
+    assert!(world.reasons().iter().all(|reason| reason.starts_with("unchanged")));
 }
 
 #[test]
@@ -118,7 +137,7 @@ fn what_is_forced_is_built_even_if_nothing_changed() {
 #[test]
 fn another_version_in_the_pool_is_named() {
     let mut world = World::new();
-    let old = Pooled { build_id: BuildId(1), content: Digest::of("x"), request: Request::default() };
+    let old = Pooled { build_id: BuildId(1), content: Digest::of("x"), request: Request::default(), altered: false };
     world.pool.insert("c/app-0.9".parse().unwrap(), vec![old]);
     assert_eq!(world.reasons()[2], "no package of this version yet, only of `c/app-0.9`");
 }

@@ -1,3 +1,5 @@
+use std::os::unix::fs::MetadataExt as _;
+
 use super::*;
 use crate::atom::Name;
 use crate::state::State;
@@ -152,6 +154,48 @@ fn a_flipped_byte_and_a_changed_length_are_named() {
     assert_eq!(error, expected);
     fs::write(&entry.file, "byt").unwrap();
     assert_eq!(f.pool.entries().unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn what_was_altered_is_found_every_time_and_can_be_set_aside() {
+    let f = fixture();
+    let (one, two) = (f.add("app-misc/hello-2.10", 1, "bytes").unwrap(), f.add("app-misc/world-1", 1, "more").unwrap());
+    let good = Checked { good: vec![one.clone(), two.clone()], altered: Vec::new() };
+    let seen = f.profile.path().join("checked.json");
+    assert_eq!(f.pool.check().unwrap(), good);
+    // As long ago as no file system's clock is coarse: nothing of it is read any more.
+    let look = |entry: &Entry| {
+        let found = fs::metadata(&entry.file).unwrap();
+        let time = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let times = [time(found.mtime(), found.mtime_nsec()), time(found.ctime(), found.ctime_nsec())];
+        serde_json::json!([found.ino(), found.len(), times[0], times[1]])
+    };
+    let remember = |entries: &[&Entry]| {
+        let packages: serde_json::Map<_, _> =
+            entries.iter().map(|entry| (entry.path.to_string(), look(entry))).collect();
+        fs::write(&seen, serde_json::json!({"version": 1, "packages": packages}).to_string()).unwrap();
+    };
+    remember(&[&one, &two]);
+    assert_eq!(f.pool.check().unwrap(), good);
+    for (bytes, damaged) in [("bytEs", true), ("byt", true), ("bytes", false)] {
+        fs::remove_file(&one.file).unwrap();
+        fs::write(&one.file, bytes).unwrap();
+        for _ in 0..2 {
+            let checked = f.pool.check().unwrap();
+            assert_eq!(checked.altered.contains(&one), damaged, "{bytes}");
+            assert_eq!(checked.good.contains(&one), !damaged, "{bytes}");
+            assert!(checked.good.contains(&two));
+        }
+    }
+    for damaged in ["", "{\"version\": 9, \"packages\": {}}", "[1]"] {
+        fs::write(&seen, damaged).unwrap();
+        assert_eq!(f.pool.check().unwrap(), good);
+    }
+    let aside = f.pool.set_aside(&f.lock, &one).unwrap();
+    assert!(aside.is_file() && f.pool.find(&cpv(), BuildId(1)).unwrap().is_none());
+    assert_eq!(f.pool.check().unwrap().good, [two]);
+    assert_eq!(f.pool.next(&cpv()).unwrap().build_id, BuildId(2));
+    assert!(f.pool.clean(&f.lock).unwrap().is_empty());
 }
 
 #[test]
