@@ -1,0 +1,75 @@
+//! A plan with nothing to do asks nobody, and whatever changes is noticed by the very next one.
+
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use crate::bench::{Bench, Said};
+
+const EBUILD: &str = "IUSE=\"extra\"\ninherit thing\nsrc_install() { thing; }\n";
+
+/// Says that the resolver is asked.
+const ASKED: &str = "planning own/plain";
+
+fn bench(test: &str) -> Bench {
+    let bench = Bench::new(test);
+    // Answers are kept in the state that all tests share.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    bench.write_tree(&[("plain", &format!("{EBUILD}# {test} {now}\n"))]);
+    bench.write("own/eclass/thing.eclass", "thing() { echo one > thing && insinto /usr/share && doins thing; }\n");
+    bench.write_profile("trees = [\"bindery-test\", \"own\"]\n");
+    bench
+}
+
+fn plan(bench: &Bench) -> Said {
+    let said = bench.build(&["own/plain", "--pretend"]);
+    said.works();
+    said
+}
+
+#[test]
+fn the_resolver_is_asked_once_and_again_when_something_it_sees_has_changed() {
+    let bench = bench("nothing-asked");
+    assert!(plan(&bench).err.contains(ASKED));
+    plan(&bench).lacks(ASKED).prints(&["no package yet"]);
+    bench.build(&["own/plain"]).works().lacks(ASKED);
+    plan(&bench).lacks(ASKED).prints(&["unchanged since build 1"]);
+    // Its flags.
+    bench.write_profile("trees = [\"bindery-test\", \"own\"]\n[package]\nuse = [\"own/plain extra\"]\n");
+    let said = plan(&bench);
+    assert!(said.err.contains(ASKED), "{said}");
+    said.prints(&["USE changed: +extra"]);
+    bench.write_profile("trees = [\"bindery-test\", \"own\"]\n");
+    plan(&bench).lacks(ASKED).prints(&["unchanged since build 1"]);
+    // An eclass.
+    bench.write("own/eclass/thing.eclass", "thing() { echo two > thing && insinto /usr/share && doins thing; }\n");
+    let said = plan(&bench);
+    assert!(said.err.contains(ASKED), "{said}");
+    said.prints(&["eclass `thing` changed"]);
+}
+
+#[test]
+fn a_flipped_byte_in_the_pool_is_noticed_and_the_package_is_built_again() {
+    let bench = bench("nothing-flipped");
+    bench.build(&["own/plain"]).works();
+    plan(&bench).prints(&["unchanged since build 1"]);
+    let flipped = bench.profile_dir().join("pool/own/plain/plain-1-1.gpkg.tar");
+    flip(&flipped);
+    for _ in 0..2 {
+        plan(&bench).prints(&["its package was altered after it was put into the pool"]);
+    }
+    let said = bench.build(&["own/plain"]);
+    said.works();
+    assert!(said.err.contains("is no longer what was put into the pool"), "{said}");
+    assert!(flipped.with_file_name(".altered-plain-1-1.gpkg.tar").exists() && !flipped.exists());
+    let package = bench.profile_dir().join("current/own/plain/plain-1-2.gpkg.tar");
+    bench.run(&["verify", package.to_str().unwrap()]).works();
+    plan(&bench).prints(&["unchanged since build 2"]);
+}
+
+fn flip(file: &Path) {
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let open = std::fs::OpenOptions::new().read(true).write(true).open(file).unwrap();
+    let mut byte = [0];
+    open.read_exact_at(&mut byte, 3000).unwrap();
+    open.write_all_at(&[byte[0] ^ 1], 3000).unwrap();
+}
