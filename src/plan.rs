@@ -11,6 +11,7 @@
 //! whose dependency is built again is planned to be built, and looked at once more, by [`Planned::settle`], when it is
 //! its turn: a dependency that came out the same rebuilds nobody.
 
+mod drawing;
 mod graph;
 mod inputs;
 mod refusal;
@@ -25,6 +26,7 @@ use crate::backend::resolution::Word;
 use crate::digest::Digest;
 use crate::distfiles::Distfile;
 
+pub use drawing::drawing;
 pub use graph::{Graph, GraphError, Node};
 pub use inputs::{Inputs, InputsError};
 pub use refusal::{Refusal, Why, refusals};
