@@ -24,6 +24,7 @@ mod error;
 mod fetch;
 mod finish;
 mod one;
+mod outlook;
 mod prepare;
 mod publish;
 mod record;
@@ -32,6 +33,7 @@ mod room;
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};
 use one::Shop;
+pub use outlook::{Kept, Outlook};
 pub use prepare::{Prepared, image, prepare};
 pub use record::{Outcome, Record, Status, note, runs};
 

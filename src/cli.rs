@@ -22,6 +22,7 @@ mod key;
 mod limit;
 mod limits;
 mod log;
+mod plan;
 mod profile;
 mod reap;
 pub mod report;
@@ -62,6 +63,8 @@ Exit status: 0 done; 1 what was asked for is wrong; 2 the command line is; 3 a p
 enum Command {
     /// Build packages and everything they need that is not built yet, and publish them
     Build(build::Args),
+    /// Say what would be built, what is used again and what stays, and why
+    Plan(plan::Args),
     /// Run a command in a sandbox: no network, a root of its own, thrown away afterwards
     Run(run::Args),
     /// Open an interactive shell in a sandbox, to look around
@@ -139,6 +142,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
     let cx = Context::new(args.state, args.config, args.json)?;
     match args.command {
         Command::Build(args) => build::build(&cx, args),
+        Command::Plan(args) => plan::plan(&cx, args),
         Command::Run(args) => run::run(&cx, args),
         Command::Shell(args) => run::shell(&cx, args),
         Command::Image(command) => image::image(&cx, command),

@@ -233,6 +233,19 @@ impl Planned {
     }
 }
 
+impl Action {
+    /// Returns why, each reason by itself.
+    pub fn reasons(&self) -> Vec<String> {
+        match self {
+            Self::Build(Reason::Changed(changes)) => changes.iter().map(Change::to_string).collect(),
+            Self::Build(Reason::Dependencies(cpvs)) => {
+                cpvs.iter().map(|cpv| format!("`{cpv}` is built again")).collect()
+            }
+            _ => vec![self.to_string()],
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

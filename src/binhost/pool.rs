@@ -70,6 +70,9 @@ pub struct Origin {
     pub run: Option<String>,
     /// When that was, in seconds since 1970.
     pub built: u64,
+    /// How long it took, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub milliseconds: Option<u64>,
 }
 
 /// What the next build of a package gets.
@@ -353,4 +356,4 @@ pub enum PoolError {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

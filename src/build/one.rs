@@ -110,8 +110,7 @@ fn build_in(
     room: &mut Room<'_>,
     dir: &Path,
 ) -> Result<Result<Entry, Telling>, BuildError> {
-    let host = shop.host;
-    let backend = shop.prepared.backend;
+    let (host, backend, started) = (shop.host, shop.prepared.backend, Instant::now());
     // Of this user's, and nobody else's: what lies below may be open to all.
     let scratch = dir.join("scratch");
     room.lease().owns_path(scratch.clone())?;
@@ -148,6 +147,7 @@ fn build_in(
         inputs: planned.request.to_parts(),
         run: Some(record.status.id.clone()),
         built: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        milliseconds: u64::try_from(started.elapsed().as_millis()).ok(),
     };
     match finish::finish(shop, &planned.cpv, &room.upper(), &scratch, &origin) {
         Ok(entry) => Ok(Ok(entry)),

@@ -8,7 +8,7 @@ use crate::backend::{self, Backend, Resolution, Settings};
 use crate::binhost::pool::{Checked, Entry, Pool};
 use crate::build::answer::Answer;
 use crate::build::room::{self, Mounts};
-use crate::build::{BuildError, Host};
+use crate::build::{BuildError, Host, Outlook};
 use crate::config::{self, Search};
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
@@ -33,6 +33,8 @@ pub struct Prepared {
     pub(super) mounts: Mounts,
     /// What the pool had when the plan was made.
     pub(super) pooled: plan::Pool,
+    /// What is known around the plan.
+    pub outlook: Outlook,
     /// What lies there and is not what was put there.
     pub(super) altered: Vec<Entry>,
 }
@@ -75,10 +77,12 @@ pub fn prepare(
         }
     };
     check(host, &trees, atoms, &resolution)?;
-    let checked = Pool::open(&host.state.profile(&profile.name)).check()?;
+    let home = host.state.profile(&profile.name);
+    let checked = Pool::open(&home).check()?;
     let pooled = pooled(&checked);
     let plan = decide(&resolution, &image, &mounts, &pooled, &host.state.distfiles(), host.source_date(profile))?;
-    Ok(Prepared { image, trees, plan, backend, mounts, pooled, altered: checked.altered })
+    let outlook = Outlook::of(&plan, &checked.good, &home)?;
+    Ok(Prepared { image, trees, plan, outlook, backend, mounts, pooled, altered: checked.altered })
 }
 
 /// Returns how many jobs a build may run at a time: no more than it can keep processors busy.

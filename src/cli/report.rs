@@ -188,6 +188,11 @@ pub fn print_json(value: &impl serde::Serialize) -> Outcome {
     print(&text)
 }
 
+/// Returns milliseconds as a person says them: `2m 5s`.
+pub fn time(milliseconds: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(milliseconds.div_ceil(1000))).to_string()
+}
+
 /// Returns rows as aligned columns, two spaces apart.
 pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).chain([head[i].len()]).max().unwrap_or(0);

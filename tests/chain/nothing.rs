@@ -66,6 +66,36 @@ fn a_flipped_byte_in_the_pool_is_noticed_and_the_package_is_built_again() {
     plan(&bench).prints(&["unchanged since build 2"]);
 }
 
+#[test]
+fn a_plan_says_what_stays_published_why_something_is_built_and_draws_itself() {
+    let bench = bench("nothing-plan");
+    bench.write_tree(&[("user", "BDEPEND=\"own/plain\"\nRDEPEND=\"own/plain\"\n")]);
+    let plan = |args: &[&str]| bench.run(&[&["plan", "--profile", &bench.profile], args].concat());
+    let said = plan(&["own/user"]);
+    said.works().prints(&["2 to build from 0 B to download, 0 unchanged, 0 kept", "no package yet"]);
+    bench.build(&["own/user"]).works();
+    let said = plan(&["own/plain"]);
+    said.works().prints(&["0 to build, 1 unchanged, 1 kept", "keep", "published before as build 1, and not asked for"]);
+    // Another ebuild: what took how long is known now.
+    bench.write_tree(&[("user", "BDEPEND=\"own/plain\"\nRDEPEND=\"own/plain\"\n# changed\n")]);
+    let said = plan(&["own/user"]);
+    said.works().prints(&["1 to build from 0 B to download in about ", ", 1 unchanged, 0 kept", "the ebuild changed"]);
+    let said = plan(&["own/user", "--why", "user"]);
+    said.works().prints(&["own/user-1: build", "because       the ebuild changed", "built with    own/plain-1"]);
+    plan(&["own/user", "--why", "own/plain"]).works().prints(&["own/plain-1: reuse", "built for     own/user-1"]);
+    plan(&["own/user", "--why", "plian"]).fails(1, &["no package `plian` is in the plan", "did you mean `plain`?"]);
+    let file = bench.config.path().join("plan.svg");
+    plan(&["own/user", "--graph", file.to_str().unwrap()]).works();
+    let svg = std::fs::read_to_string(&file).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.contains("own/user-1: the ebuild changed"), "{svg}");
+    let nowhere = bench.config.path().join("no/plan.svg");
+    plan(&["own/user", "--graph", nowhere.to_str().unwrap()]).fails(1, &["no/plan.svg"]);
+    let said = plan(&["own/plain", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&said.works().out).unwrap();
+    assert_eq!(json["keep"][0]["cpv"], "own/user-1");
+    assert_eq!(json["packages"][0]["cpv"], "own/plain-1");
+}
+
 fn flip(file: &Path) {
     std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let open = std::fs::OpenOptions::new().read(true).write(true).open(file).unwrap();
