@@ -9,10 +9,10 @@ use crate::binhost::pool::Pool;
 use crate::build::room::{self, Mounts};
 use crate::build::{BuildError, Host};
 use crate::config::{self, Search};
-use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::image::{self, Image, ImageError};
-use crate::plan::{self, Graph, Inputs, Plan, Pooled, Request};
+use crate::package::Facts;
+use crate::plan::{self, Graph, Inputs, Output, Plan, Pooled, Request, Shells};
 use crate::profile::{Limits, Profile};
 use crate::sandbox;
 use crate::tree::{self, Tree};
@@ -61,7 +61,18 @@ pub fn prepare(
     let resolution = backend.resolution(&output)?;
     check(host, &trees, atoms, &resolution)?;
     let pooled = pooled(&Pool::open(&host.state.profile(&profile.name)))?;
-    let plan = decide(&resolution, &image, &mounts, &pooled, &host.state.distfiles(), host.source_date(profile))?;
+    let definition = image::Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
+        .map_err(ImageError::from)?;
+    let (toolchain, setup) = (toolchain(&image), definition.setup());
+    let inputs = Inputs {
+        resolution: &resolution,
+        toolchain: &toolchain,
+        image: &setup,
+        mounts: &mounts.sources(),
+        configuration: &mounts.configuration.1,
+        shells: Shells::default(),
+    };
+    let plan = decide(&inputs, &pooled, &host.state.distfiles(), host.source_date(profile))?;
     Ok(Prepared { image, trees, plan, backend, mounts, pooled })
 }
 
@@ -107,18 +118,22 @@ fn check(host: &Host<'_>, trees: &[Tree], atoms: &[Atom], resolution: &Resolutio
     if refusals.is_empty() { Ok(()) } else { Err(BuildError::Refused { refusals, distfiles: host.state.distfiles() }) }
 }
 
-fn decide(
-    resolution: &Resolution,
-    image: &Image,
-    mounts: &Mounts,
-    pooled: &plan::Pool,
-    distfiles: &Path,
-    source_date: u64,
-) -> Result<Plan, BuildError> {
-    // What is in the image counts, not how it was packed.
-    let packages = Digest::of(serde_json::to_vec(&(&image.origin.debs, &image.origin.wheels)).expect("plain data"));
-    let inputs =
-        Inputs { resolution, image: &packages, mounts: &mounts.sources(), configuration: &mounts.configuration.1 };
+/// Returns the image's packages that can change what is built, by role. They count, not how the image was packed.
+fn toolchain(image: &Image) -> BTreeMap<String, String> {
+    let debs = image.origin.debs.iter().map(|deb| (deb.name.as_str(), deb.version.as_str()));
+    let wheels = image.origin.wheels.iter().map(|wheel| (wheel.name.as_str(), wheel.version.as_str()));
+    plan::toolchain(debs, wheels)
+}
+
+/// Returns what a package offers those that are built with it; nothing where the record's rules are not today's.
+pub(super) fn output(facts: &Facts) -> Option<Output> {
+    let offers = facts.offers.as_ref().filter(|offers| offers.is_current())?;
+    let (link, archives, tools) = (offers.link.clone(), offers.archives.clone(), offers.tools.clone());
+    Some(Output { link, archives, tools })
+}
+
+fn decide(inputs: &Inputs<'_>, pooled: &plan::Pool, distfiles: &Path, source_date: u64) -> Result<Plan, BuildError> {
+    let resolution = inputs.resolution;
     let mut requests = BTreeMap::new();
     for package in &resolution.packages {
         let mut request = inputs.request(package)?;
@@ -135,7 +150,8 @@ fn pooled(pool: &Pool) -> Result<plan::Pool, BuildError> {
     let mut pooled = plan::Pool::new();
     for entry in pool.entries()? {
         let Some(request) = Request::from_parts(&entry.origin.inputs) else { continue };
-        let known = Pooled { build_id: entry.facts.build_id, content: entry.facts.content.clone(), request };
+        let output = output(&entry.facts);
+        let known = Pooled { build_id: entry.facts.build_id, content: entry.facts.content.clone(), request, output };
         pooled.entry(entry.facts.cpv.clone()).or_default().push(known);
     }
     for builds in pooled.values_mut() {
