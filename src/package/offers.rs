@@ -204,7 +204,8 @@ impl Collector {
             let bytes = chunk.get(..length).unwrap_or_default();
             if std::mem::take(&mut first) {
                 archive = code::is_archive(bytes);
-                elf = (code::is_elf(bytes) && entry.size <= LONGEST).then(Vec::new);
+                let length = usize::try_from(entry.size).unwrap_or(usize::MAX);
+                elf = (code::is_elf(bytes) && entry.size <= LONGEST).then(|| Vec::with_capacity(length));
             }
             hash.update(bytes);
             if let Some(scan) = &mut scan {

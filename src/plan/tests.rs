@@ -173,8 +173,8 @@ fn once_the_dependency_is_there_the_reason_says_what_of_it_changed() {
     for (changed, offered, reason) in [
         ("lib", "yxx", "`c/lib`'s ABI changed"),
         ("lib", "xyx", "`c/lib`'s static archives changed"),
-        ("gen", "xxy", "`c/gen` changed, whose programs it is built with"),
-        ("base", "xxy", "`c/base` changed, whose programs it is built with"),
+        ("gen", "xxy", "`c/gen` changed, which runs while it is built"),
+        ("base", "xxy", "`c/base` changed, which runs while it is built"),
     ] {
         let mut world = World { resolution: world.resolution.clone(), pool: world.pool.clone(), ..World::new() };
         let pooled = world.pool.get_mut(&cpv(changed)).unwrap().last_mut().unwrap();

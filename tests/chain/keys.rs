@@ -69,6 +69,7 @@ fn who_is_built_again_depends_on_what_they_can_see() {
     tree(&bench, &format!("# A comment.\n{LIB}"));
     file("lib/files/own.3", ".TH OWN 3\nThe answer.\n");
     bench.write(&format!("profiles/{}/portage/package.use/own", bench.profile), "# A comment.\n");
+    bench.write_profile("# A comment.\ntrees = [\"bindery-test\", \"own\"]\n");
     let plan = bench.build(&["own/table", "--pretend"]);
     assert!(why(&plan, "own/lib-1").contains("the ebuild changed, a file beside the ebuild changed"), "{plan}");
     assert!(why(&plan, "own/app-1").contains("`own/lib-1` is built again"), "{plan}");

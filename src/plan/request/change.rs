@@ -81,7 +81,7 @@ fn describe(part: &str, old: Option<&str>, new: Option<&str>) -> String {
         }
         "link" => role(format!("`{package}`'s ABI changed"), "against"),
         "archives" => role(format!("`{package}`'s static archives changed"), "against"),
-        "tools" => role(format!("`{package}` changed, whose programs it is built with"), "with programs of"),
+        "tools" => role(format!("`{package}` changed, which runs while it is built"), "with the tool"),
         "installed" => installed(package, old.unwrap_or_default(), new.unwrap_or_default()),
         "asks" => "whether the ebuild may ask what is installed changed".to_string(),
         "eclass" => thing(&format!("eclass `{name}`")),

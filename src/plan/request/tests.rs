@@ -71,10 +71,10 @@ fn of_a_dependency_counts_what_its_role_can_see() {
         (lib("0", LINK, "xxx"), with(false, "a/lib-2", "0", LINK, "xxx"), &[]),
         (lib("0", LINK, "xxx"), lib("0", LINK, "yxx"), &["`a/lib`'s ABI changed"]),
         (lib("0", LINK, "xxx"), lib("0", LINK, "xyx"), &["`a/lib`'s static archives changed"]),
-        (lib("0", TOOL, "xxx"), lib("0", TOOL, "xxy"), &["`a/lib` changed, whose programs it is built with"]),
+        (lib("0", TOOL, "xxx"), lib("0", TOOL, "xxy"), &["`a/lib` changed, which runs while it is built"]),
         (lib("1", LINK, "xxx"), lib("2", LINK, "xxx"), &["`a/lib`'s sub-slot changed: 1 → 2"]),
         // For no role that is known: everything.
-        (lib("0", &[], "xxx"), lib("0", &[], "xxy"), &["`a/lib` changed, whose programs it is built with"]),
+        (lib("0", &[], "xxx"), lib("0", &[], "xxy"), &["`a/lib` changed, which runs while it is built"]),
         (lib("0", &[], "xxx"), lib("0", &[], "yxx"), &["`a/lib`'s ABI changed"]),
         (request(&[]), lib("0", LINK, "xxx"), &["it is now built with `a/lib`"]),
         (lib("0", LINK, "xxx"), request(&[]), &["it is no longer built with `a/lib`"]),
@@ -83,7 +83,7 @@ fn of_a_dependency_counts_what_its_role_can_see() {
         assert_eq!(old == new, said.is_empty());
     }
     let both = lib("0", &[Role::Link, Role::Tool], "xxx");
-    assert_eq!(changes(&lib("0", LINK, "xxx"), &both), ["it is now built with programs of `a/lib`"]);
+    assert_eq!(changes(&lib("0", LINK, "xxx"), &both), ["it is now built with the tool `a/lib`"]);
 }
 
 #[test]
