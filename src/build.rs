@@ -150,7 +150,7 @@ fn run(
 /// Builds or takes every package of the plan, in its order; returns those that are there.
 fn packages(shop: &Shop<'_>, record: &mut Record, on: Sink<'_>) -> Result<BTreeMap<Cpv, Entry>, BuildError> {
     let plan = &shop.prepared.plan;
-    let (slots, of) = (plan.slots(), plan.to_build().count());
+    let (identities, of) = (plan.identities(), plan.to_build().count());
     let mut ready: BTreeMap<Cpv, Entry> = BTreeMap::new();
     let mut without: BTreeMap<Cpv, Cpv> = BTreeMap::new();
     let mut number = 0;
@@ -167,8 +167,9 @@ fn packages(shop: &Shop<'_>, record: &mut Record, on: Sink<'_>) -> Result<BTreeM
             continue;
         }
         let mut planned = planned.clone();
-        let contents = ready.iter().map(|(cpv, entry)| (cpv.clone(), entry.facts.content.clone())).collect();
-        let reuse = reuse.or_else(|| planned.settle(&slots, &contents, &shop.prepared.pooled));
+        let output = |cpv: &Cpv| Some((cpv.clone(), prepare::output(&ready.get(cpv)?.facts)?));
+        let outputs = planned.needs.iter().filter_map(output).collect();
+        let reuse = reuse.or_else(|| planned.settle(&identities, &outputs, &shop.prepared.pooled));
         if let Some(reuse) = reuse {
             let entry = shop.pool.find(&planned.cpv, reuse.build_id)?;
             ready.insert(planned.cpv.clone(), entry.ok_or(BuildError::Vanished { cpv: planned.cpv.clone() })?);

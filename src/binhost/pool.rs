@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pool/CATEGORY/PACKAGE/PF-BUILD_ID.gpkg.tar    mode 0444, modification time = BUILD_TIME
-//! pool/CATEGORY/PACKAGE/PF-BUILD_ID.json        the record (version 1): facts, hashes, where it came from
+//! pool/CATEGORY/PACKAGE/PF-BUILD_ID.json        the record (version 2): facts, hashes, where it came from
 //! pool/CATEGORY/PACKAGE/.new-…                  being written, or left behind
 //! pool/CATEGORY/PACKAGE/.altered-…              no longer what was put there, and set aside
 //! checked.json                                  which packages were found good (`pool/checked.rs`)
@@ -29,7 +29,9 @@ mod checked;
 
 pub use checked::Checked;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The first version, which is read, too: its facts have no output digest.
+const FIRST: u32 = 1;
 /// No record comes near: the longest field is a dependency list of some tens of kilobytes.
 const RECORD_LIMIT: u64 = 16 << 20;
 const NEW: &str = ".new-";
@@ -135,7 +137,8 @@ impl Pool {
         Ok(Entry { path, file, hashes, facts: facts.clone(), origin: origin.clone() })
     }
 
-    /// Notes that a package, which came out the same again, is also what this request makes. Only the record changes.
+    /// Notes that a package, which came out the same again, is also what this request makes, and what is known of it now:
+    /// `entry` with the facts of today. Only the record changes.
     pub fn note(&self, _held: &Lock, entry: &Entry, origin: &Origin) -> Result<Entry, PoolError> {
         let (facts, hashes) = (entry.facts.clone(), entry.hashes.clone());
         let content = Record { version: VERSION, facts, hashes, origin: origin.clone() };
@@ -238,7 +241,7 @@ impl Pool {
         let damaged = |why: String| PoolError::Damaged { file: file.to_path_buf(), why };
         let bytes = fs::read_at_most(file, RECORD_LIMIT)?;
         let header: Header = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-        if header.version != VERSION {
+        if !(FIRST..=VERSION).contains(&header.version) {
             return Err(PoolError::OtherVersion { file: file.to_path_buf(), found: header.version });
         }
         let Record { facts, hashes, origin, .. } =
@@ -320,7 +323,7 @@ pub enum PoolError {
         why: String,
     },
     /// Another bindery wrote a record.
-    #[error("`{}` says format {found}, this bindery reads {VERSION}; use the bindery that wrote it, or another --state", file.display())]
+    #[error("`{}` says format {found}, this bindery reads {FIRST} to {VERSION}; use the bindery that wrote it, or another --state", file.display())]
     OtherVersion {
         /// The record.
         file: PathBuf,

@@ -14,6 +14,7 @@ mod everywhere;
 mod executable;
 mod failures;
 mod hosts;
+mod keys;
 mod kills;
 mod nothing;
 mod refusals;

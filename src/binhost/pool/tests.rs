@@ -56,6 +56,7 @@ pub(crate) fn facts(cpv: &str, build_id: u32) -> Facts {
         entries: 1,
         elf: Vec::new(),
         privileged: Vec::new(),
+        offers: None,
     }
 }
 
@@ -210,13 +211,31 @@ fn a_damaged_record_is_named_with_the_way_out() {
         (text.replace("hello-2.10", "hello-2.11"), "it is about `app-misc/hello/hello-2.11-1.gpkg.tar`"),
         (text.replace("\"app-misc/hello-2.10\"", "\"../../x-1\""), "is not category/package-version"),
         (text.replace("\"origin\"", "\"surprise\": 1, \"origin\""), "unknown field `surprise`"),
-        (text.replace("\"version\": 1", "\"version\": 2"), "says format 2, this bindery reads 1"),
+        (text.replace("\"version\": 2", "\"version\": 3"), "says format 3, this bindery reads 1 to 2"),
     ] {
         fs::remove_file(&record).unwrap();
         fs::write(&record, bad).unwrap();
         let error = f.pool.entries().unwrap_err().to_string();
         assert!(error.contains(why) && error.contains(&record.display().to_string()), "{error}");
     }
+}
+
+#[test]
+fn a_record_of_the_first_version_is_read_and_can_be_completed() {
+    let f = fixture();
+    let entry = f.add("app-misc/hello-2.10", 1, "bytes").unwrap();
+    let record = entry.file.parent().unwrap().join("hello-2.10-1.json");
+    let text = fs::read_to_string(&record).unwrap();
+    assert!(!text.contains("offers"), "{text}");
+    fs::remove_file(&record).unwrap();
+    fs::write(&record, text.replace("\"version\": 2", "\"version\": 1")).unwrap();
+    let [old] = &f.pool.entries().unwrap()[..] else { panic!("one package") };
+    assert_eq!(old.facts, entry.facts);
+    let offers = crate::package::offers::Collector::new(&BTreeMap::new()).unwrap().finish();
+    let facts = Facts { offers: Some(offers), ..old.facts.clone() };
+    let noted = f.pool.note(&f.lock, &Entry { facts, ..old.clone() }, &old.origin).unwrap();
+    assert_eq!(f.pool.entries().unwrap(), [noted]);
+    assert!(fs::read_to_string(&record).unwrap().contains("\"version\": 2"));
 }
 
 #[test]
