@@ -105,6 +105,11 @@ fn run(
     if without.keeps(Mechanism::UserNamespaceLimit) {
         mount::write_setting(&root, "user/max_user_namespaces", 1)?;
     }
+    // The kernel counts the sandbox's among the caller's, and a daemon of the host's fails when there are no more.
+    if without.keeps(Mechanism::CallersShares) {
+        mount::write_share(&root, "fs/inotify/max_user_instances", "user/max_inotify_instances")?;
+        mount::write_share(&root, "fs/inotify/max_user_watches", "user/max_inotify_watches")?;
+    }
     if let Some(highest) = plan.pid_max {
         mount::write_setting(&root, "kernel/pid_max", highest)?;
     }

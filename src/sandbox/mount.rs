@@ -135,6 +135,24 @@ pub(super) fn write_setting(root: &OwnedFd, name: &str, value: u64) -> Result<()
     written.map(drop).doing(what)
 }
 
+/// Bounds how much of what the kernel counts for the caller (user_namespaces(7), `/proc/sys/user`) may be taken, to a
+/// quarter of what a user of the host has.
+pub(super) fn write_share(root: &OwnedFd, of: &str, name: &str) -> Result<(), StepError> {
+    let what = format!("read `/proc/sys/{of}`");
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let path = Path::new("/proc/sys").join(of);
+    let file = match openat2(root, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), within) {
+        // The kernel has no such thing.
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        file => file.doing(&what)?,
+    };
+    let mut text = [0; 32];
+    let length = rustix::io::read(file, &mut text).doing(&what)?;
+    let number = std::str::from_utf8(&text[..length]).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let number = number.ok_or_else(|| StepError::refused(what, "it is no number"))?;
+    write_setting(root, name, (number / 4).max(1))
+}
+
 /// Makes `root` the root of this process and everything it starts; the host's is gone.
 pub(super) fn enter(root: &OwnedFd, without: &Without) -> Result<(), StepError> {
     fchdir(root)

@@ -65,6 +65,8 @@ pub(super) enum Mechanism {
     ParentDeathSignal,
     /// Init ends when the supervisor's channel closes.
     Lifeline,
+    /// A share of the watches and signals that the kernel counts for the caller.
+    CallersShares,
 }
 
 /// What is switched off.

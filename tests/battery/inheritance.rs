@@ -36,6 +36,13 @@ pub(crate) const PROBES: &[Probe] = &[
         "signal-reset",
         signals,
     ),
+    attack(
+        "inotify-instances",
+        "uses up what the kernel gives the caller, so that daemons of the host's fail",
+        "callers-shares",
+        instances,
+    ),
+    attack("pending-signals", "the same with signals that wait", "callers-shares", pending),
     attack("zombies", "dead processes that nobody waits for use up all process ids", "reaping", zombies),
 ];
 
@@ -141,6 +148,24 @@ fn signals(_: &Stage) -> Outcome {
     // SIGPIPE is ignored by Rust's own start.
     let ignored = u64::from_str_radix(&field("SigIgn:"), 16).unwrap_or(u64::MAX) & !(1 << 12);
     same((ignored, field("SigBlk:")), (0, "0".repeat(16)))
+}
+
+/// A quarter may be had, and one more is not tried.
+fn instances(stage: &Stage) -> Outcome {
+    let wanted = stage.watchers / 4 + 1;
+    for number in 0..wanted {
+        if let Err(e) = ask(libc::SYS_inotify_init1, [0; 5]) {
+            return Ok(format!("{number}: {}", name(i64::from(-e))));
+        }
+    }
+    Err(format!("{wanted} of {}", stage.watchers))
+}
+
+fn pending(stage: &Stage) -> Outcome {
+    let mut limits = [0_u64; 2];
+    call(libc::SYS_prlimit64, [0, 11, 0, room(&mut limits), 0]);
+    let most = (stage.signals / 4).max(1);
+    if limits.iter().all(|limit| *limit <= most) { Ok(format!("{limits:?}")) } else { Err(format!("{limits:?}")) }
 }
 
 /// Leaves a grandchild to process 1 and looks what becomes of it.

@@ -39,6 +39,9 @@ pub(crate) struct Stage {
     pub(crate) shm_file: String,
     pub(crate) port: u16,
     pub(crate) abstract_name: String,
+    /// How many signals may wait for the caller's processes, and how many inotify instances they may have.
+    pub(crate) signals: u64,
+    pub(crate) watchers: u64,
     /// What descriptors the probe program has at its start.
     #[serde(skip)]
     pub(crate) inherited: Vec<String>,
@@ -115,11 +118,16 @@ impl Canaries {
             shm_file,
             port: tcp.local_addr().unwrap().port(),
             abstract_name: unique,
-            inherited: Vec::new(),
-            is_init: false,
+            signals: rustix::process::getrlimit(rustix::process::Resource::Sigpending).current.unwrap_or(u64::MAX),
+            watchers: number("/proc/sys/fs/inotify/max_user_instances"),
+            ..Stage::default()
         };
         Self { stage, _open: (tcp, unix, open), shm }
     }
+}
+
+fn number(path: &str) -> u64 {
+    bindery::fs::read_to_string(Path::new(path)).unwrap().trim().parse().unwrap()
 }
 
 impl Drop for Canaries {
