@@ -10,12 +10,18 @@
 
 #[path = "battery/ablation.rs"]
 mod ablation;
+#[path = "battery/bombs.rs"]
+mod bombs;
 #[path = "battery/calls.rs"]
 mod calls;
 #[path = "battery/calls_of_i386.rs"]
 mod calls_of_i386;
+#[path = "battery/endings.rs"]
+mod endings;
 #[path = "common/executable.rs"]
 mod executable;
+#[path = "battery/grants.rs"]
+mod grants;
 #[path = "sandbox/host.rs"]
 #[expect(dead_code, reason = "what the sandbox tests need besides")]
 mod host;
@@ -39,6 +45,8 @@ mod onstage;
 mod outside;
 #[path = "battery/peers.rs"]
 mod peers;
+#[path = "battery/places.rs"]
+mod places;
 #[path = "battery/probe.rs"]
 mod probe;
 #[path = "battery/program.rs"]
@@ -61,9 +69,10 @@ fn probes() {
 
 #[test]
 fn there_are_probes_enough_and_each_has_a_name_of_its_own() {
-    let names: std::collections::BTreeSet<_> = probe::all().map(|probe| probe.name).collect();
-    assert_eq!(names.len(), probe::all().count());
-    assert!(names.len() >= 120, "{}", names.len());
+    let all = || probe::all().map(|probe| probe.name).chain(outside::all().map(|probe| probe.name));
+    let names: std::collections::BTreeSet<_> = all().chain(outside::ELSEWHERE.iter().map(|(name, ..)| *name)).collect();
+    assert_eq!(names.len(), all().count() + outside::ELSEWHERE.len());
+    assert!(all().count() >= 120, "{}", names.len());
 }
 
 #[test]
@@ -75,6 +84,25 @@ fn exactly_what_a_mechanism_guards_fails_without_it() {
 #[test]
 fn what_is_tried_from_outside_fails_unless_what_guards_it_is_off() {
     outside::run();
+}
+
+#[test]
+fn exactly_what_a_grant_is_for_fails_without_it() {
+    println!("{}", stage::perform("each_grant_missing", &[]));
+}
+
+#[test]
+fn tests_that_stand_for_attacks_are_there() {
+    for (name, _, file, test) in outside::ELSEWHERE {
+        assert!(file.contains(&format!("fn {test}()")), "{name}: there is no test `{test}`");
+    }
+}
+
+/// For whoever has no time for more: the virtual machine.
+#[test]
+#[ignore = "is part of what the others do"]
+fn every_probe_holds() {
+    println!("{}", stage::perform("everything_on", &[]));
 }
 
 #[test]

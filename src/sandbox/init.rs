@@ -96,8 +96,10 @@ fn run(
     }
     let binds = streams.split_off(if plan.process.terminal { 0 } else { 3.min(streams.len()) });
     let root = mount::build(&plan, &folder, binds)?;
-    if !plan.host_network {
+    if !plan.host_network && without.keeps(Mechanism::LoopbackUp) {
         sys::loopback_up().doing("switch the loopback interface on")?;
+    }
+    if !plan.host_network && without.keeps(Mechanism::LowPorts) {
         // The network is the outer user namespace's, where the payload's CAP_NET_BIND_SERVICE is nothing.
         mount::write_setting(&root, "net/ipv4/ip_unprivileged_port_start", 0)?;
     }

@@ -169,7 +169,7 @@ fn pending(stage: &Stage) -> Outcome {
 }
 
 /// Leaves a grandchild to process 1 and looks what becomes of it.
-fn zombies(_: &Stage) -> Outcome {
+fn zombies(stage: &Stage) -> Outcome {
     let (mut reader, mut writer) = std::io::pipe().map_err(|e| e.to_string())?;
     crate::probe::child(|| {
         let (read, write) = std::io::pipe().unwrap();
@@ -186,7 +186,7 @@ fn zombies(_: &Stage) -> Outcome {
     let mut pid = [0; 4];
     std::io::Read::read_exact(&mut reader, &mut pid).map_err(|e| e.to_string())?;
     let status = format!("/proc/{}/status", i32::from_le_bytes(pid));
-    for _ in 0..100 {
+    for _ in 0..if stage.impatient { 100 } else { 3000 } {
         if !Path::new(&status).exists() {
             return Ok(String::new());
         }

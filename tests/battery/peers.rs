@@ -42,6 +42,7 @@ impl Place {
             "run",
             "usr",
             "etc/folder",
+            "etc/again",
             "tmp",
             "battery",
             "mnt/ro",
@@ -53,14 +54,14 @@ impl Place {
         bindery::fs::set_mode(&root.join("tmp"), 0o1777).unwrap();
         crate::executable::copy(&own_program(), &root.join("battery/probe"));
         bindery::fs::write(&root.join("battery/stage.json"), serde_json::to_string(stage).unwrap()).unwrap();
-        bindery::fs::write(&root.join("etc/lower"), "lower").unwrap();
+        for file in ["etc/lower", "etc/again/file"] {
+            bindery::fs::write(&root.join(file), "lower").unwrap();
+        }
         let (ro, rw) = (dir.join("ro"), dir.join("rw"));
         for folder in [&ro, &rw] {
             bindery::fs::create_dir_all(folder).unwrap();
         }
-        bindery::fs::write(&ro.join("file"), "file").unwrap();
-        bindery::fs::write(&ro.join("secret"), "secret").unwrap();
-        bindery::fs::set_mode(&ro.join("secret"), 0o600).unwrap();
+        crate::ablation::fill(&ro);
         let binds = [(ro, "/mnt/ro", true), (rw, "/mnt/rw", false), ("/dev".into(), "/mnt/host-dev", true)];
         Self { dir: dir.to_path_buf(), root, binds }
     }
@@ -70,8 +71,12 @@ impl Place {
         for left in bindery::fs::read_dir(&self.root.join("tmp")).unwrap() {
             bindery::process::run(bindery::process::command("rm").arg("-rf").arg(left)).unwrap();
         }
-        bindery::fs::write(&self.root.join("etc/lower"), "lower").unwrap();
-        bindery::fs::create_dir_all(&self.root.join("etc/folder")).unwrap();
+        for folder in ["etc/folder", "etc/again"] {
+            bindery::fs::create_dir_all(&self.root.join(folder)).unwrap();
+        }
+        for file in ["etc/lower", "etc/again/file"] {
+            bindery::fs::write(&self.root.join(file), "lower").unwrap();
+        }
     }
 
     fn bubblewrap(&self, options: &[&str]) -> Command {
@@ -212,7 +217,7 @@ pub(crate) fn page(table: &Table) -> String {
     let columns: Vec<_> = table.iter().collect();
     let title = |column: &str| column.split_once(' ').map_or(column, |(_, title)| title).to_string();
     let mut text = String::from(HEAD);
-    let of = |needs: bool| probe::all().filter(move |probe| probe.is_need() == needs);
+    let of = |needs: bool| probe::all().filter(move |probe| probe.is_need == needs);
     text.push_str("## In numbers\n\n| sandbox | attacks that get through | needs that are not met |\n|---|---|---|\n");
     for (column, results) in &columns {
         let count = |needs: bool| {
@@ -225,22 +230,26 @@ pub(crate) fn page(table: &Table) -> String {
     text.push_str(&format!("\nMade on Linux {kernel}.\n"));
     text.push_str("\n## From outside\n\nHostile roots and specs, and what is left when something is killed; bindery alone is asked.\n\n");
     text.push_str("| probe | stands for | in its way |\n|---|---|---|\n");
-    for probe in crate::outside::PROBES {
-        text.push_str(&format!("| {} | {} | {} |\n", probe.name, probe.stands_for, probe.guards));
+    for probe in crate::outside::all() {
+        let guards = probe.guards.replace(" | ", ", or: ");
+        text.push_str(&format!("| {} | {} | {guards} |\n", probe.name, probe.stands_for));
+    }
+    text.push_str(
+        "\nOther tests hold what follows, with cases of their own:\n\n| attack | stands for | test |\n|---|---|---|\n",
+    );
+    for (name, stands_for, _, test) in crate::outside::ELSEWHERE {
+        text.push_str(&format!("| {name} | {stands_for} | `{test}` |\n"));
     }
     for (needs, heading) in [(false, "Attacks"), (true, "Needs")] {
         text.push_str(&format!("\n## {heading}\n\n| probe | stands for |"));
-        let guards = if needs { "" } else { " in its way |" };
-        text.push_str(guards);
+        text.push_str(if needs { " granted by |" } else { " in its way |" });
         for (column, _) in &columns {
             text.push_str(&format!(" {} |", title(column)));
         }
-        text.push_str(&format!("\n|---|---|{}{}\n", if needs { "" } else { "---|" }, "---|".repeat(columns.len())));
+        text.push_str(&format!("\n|---|---|---|{}\n", "---|".repeat(columns.len())));
         for probe in of(needs) {
-            text.push_str(&format!("| {} | {} |", probe.name, probe.stands_for));
-            if !needs {
-                text.push_str(&format!(" {} |", probe.guards.replace(" | ", ", or: ")));
-            }
+            let guards = probe.guards.replace(" | ", ", or: ");
+            text.push_str(&format!("| {} | {} | {guards} |", probe.name, probe.stands_for));
             for (_, results) in &columns {
                 let word = results.get(probe.name).map_or("?", String::as_str);
                 text.push_str(if word == "holds" { " · |" } else { " **✗** |" });
