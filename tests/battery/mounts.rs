@@ -157,7 +157,7 @@ fn mapped(_: &Stage) -> Outcome {
 }
 
 fn below(stage: &Stage) -> Outcome {
-    let path = Path::new("/mnt/host-dev/shm").join(&stage.run);
+    let path = Path::new("/mnt/host-dev/shm").join(format!("own-{}", stage.run));
     let outcome = denied(std::fs::OpenOptions::new().write(true).create_new(true).open(&path));
     let _ = bindery::fs::remove_file(&path);
     outcome

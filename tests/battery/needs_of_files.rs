@@ -44,10 +44,12 @@ pub(crate) const PROBES: &[Probe] = &[
     need("remove-lower", "removes what a layer below has", "writable-root", remove_lower),
     need("sparse", "sparse files of a terabyte", "file-sizes | writable-root", sparse),
     need("unnamed-file", "O_TMPFILE", "unnamed-files | writable-root", |_| {
-        works(
-            rustix::fs::open("/tmp", rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR, 0o600.into())
-                .map_err(Into::into),
-        )
+        let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR;
+        match rustix::fs::open("/tmp", flags, 0o600.into()) {
+            // Programs know that: older kernels' overlayfs has none.
+            Err(rustix::io::Errno::OPNOTSUPP) => Ok("not supported".into()),
+            opened => works(opened.map_err(Into::into)),
+        }
     }),
     need("locks", "flock and record locks", "flock | record-locks | writable-root", locks),
     need("mapped-file", "files mapped into shared memory", "shared-mappings | writable-root", mapped),

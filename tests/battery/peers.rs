@@ -227,12 +227,15 @@ pub(crate) fn page(table: &Table) -> String {
         text.push_str(&format!("| {} | {} | {} |\n", title(column), count(false), count(true)));
     }
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    text.push_str(&format!("\nMade on Linux {kernel}.\n"));
+    let (inside, outside) = (probe::all().count(), crate::outside::all().count());
+    let listed = crate::outside::ELSEWHERE.len();
+    text.push_str(&format!(
+        "\nMade on Linux {kernel}: {inside} probes from inside, {outside} from outside; {listed} tests elsewhere.\n"
+    ));
     text.push_str("\n## From outside\n\nHostile roots and specs, and what is left when something is killed; bindery alone is asked.\n\n");
     text.push_str("| probe | stands for | in its way |\n|---|---|---|\n");
     for probe in crate::outside::all() {
-        let guards = probe.guards.replace(" | ", ", or: ");
-        text.push_str(&format!("| {} | {} | {guards} |\n", probe.name, probe.stands_for));
+        text.push_str(&format!("{}\n", row(probe.name, probe.stands_for, probe.guards)));
     }
     text.push_str(
         "\nOther tests hold what follows, with cases of their own:\n\n| attack | stands for | test |\n|---|---|---|\n",
@@ -248,8 +251,7 @@ pub(crate) fn page(table: &Table) -> String {
         }
         text.push_str(&format!("\n|---|---|---|{}\n", "---|".repeat(columns.len())));
         for probe in of(needs) {
-            let guards = probe.guards.replace(" | ", ", or: ");
-            text.push_str(&format!("| {} | {} | {guards} |", probe.name, probe.stands_for));
+            text.push_str(&row(probe.name, probe.stands_for, probe.guards));
             for (_, results) in &columns {
                 let word = results.get(probe.name).map_or("?", String::as_str);
                 text.push_str(if word == "holds" { " · |" } else { " **✗** |" });
@@ -260,15 +262,25 @@ pub(crate) fn page(table: &Table) -> String {
     text
 }
 
+/// Returns the beginning of a probe's row.
+pub(crate) fn row(name: &str, stands_for: &str, guards: &str) -> String {
+    format!("| {name} | {stands_for} | {} |", guards.replace(" | ", ", or: "))
+}
+
 const HEAD: &str = "\
 # The battery
 
-What attackers try from inside a sandbox and what builds need in one, as probes with names (`tests/battery/`), run by
-`cargo test --test battery` in bindery's sandbox for root and for an ordinary user. Every mechanism that stands in an
-attack's way is switched off in turn, and exactly the probes that name it must then fail: that is what the column *in its
-way* says, and why no probe is here that nothing can make fail. All mechanisms of one alternative must be off before the
-attack gets through. What the kernel at hand lacks (a socket family, a file of /proc) cannot be made to fail there, holds
-everywhere, and counts only on kernels that have it.
+What attackers try from inside a sandbox and from outside, and what builds need in one, as probes with names
+(`tests/battery/`), run by `cargo test --test battery` for root and for an ordinary user, and by `just test-vm` on other
+kernels. A probe that nothing can make fail does not count:
+
+- Every mechanism that stands in an attack's way is switched off in turn, and exactly the probes that name it must then fail:
+  that is what the column *in its way* says. All mechanisms of one alternative must be off before the attack gets through.
+  What the kernel at hand lacks (a socket family, a file of /proc) cannot be made to fail there, holds everywhere, and counts
+  only on kernels that have it.
+- Every grant that a need names in the column *granted by* is taken away, and exactly the needs that name it must then fail:
+  a capability (CHOWN as `chown`), a system call or one use of it, a mount, a device, a limit lowered. They are taken away in
+  groups, such that any two are apart in some run.
 
 Below, the same probes under other sandboxes: `·` holds (the attack is refused, the need is met), `✗` does not. They are
 run as their documentation shows them, in a plain folder as root, with three binds: runc and crun with the spec that

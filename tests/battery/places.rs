@@ -53,7 +53,7 @@ pub(crate) const PROBES: &[Outside] = &[
 ];
 
 /// How often a race is run that must not be won, and how often until it must have been.
-const RACES: [usize; 2] = [20, 500];
+const RACES: [usize; 2] = [10, 500];
 
 /// It holds when the sandbox refuses to start, naming the link.
 fn refuses(host: &Host, off: &Set) -> Outcome {
