@@ -76,20 +76,17 @@ fn there_are_probes_enough_and_each_has_a_name_of_its_own() {
     assert!(all().count() >= 120, "{}", names.len());
 }
 
+/// One after the other: together they could use up the host's inotify instances, as one probe tries.
 #[test]
-fn exactly_what_a_mechanism_guards_fails_without_it() {
-    let text = stage::perform("each_mechanism_in_turn", &[]);
-    println!("{text}");
+fn exactly_what_a_mechanism_guards_or_a_grant_is_for_fails_without_it() {
+    for part in ["each_mechanism_in_turn", "each_grant_missing"] {
+        println!("{}", stage::perform(part, &[]));
+    }
 }
 
 #[test]
 fn what_is_tried_from_outside_fails_unless_what_guards_it_is_off() {
-    outside::run(true);
-}
-
-#[test]
-fn exactly_what_a_grant_is_for_fails_without_it() {
-    println!("{}", stage::perform("each_grant_missing", &[]));
+    outside::run();
 }
 
 #[test]
@@ -102,7 +99,13 @@ fn tests_that_stand_for_attacks_are_there() {
 #[test]
 #[ignore = "is part of what another does"]
 fn everything_that_is_tried_from_outside_fails() {
-    outside::run(false);
+    outside::run_with_everything();
+}
+
+#[test]
+#[ignore = "is part of what another does"]
+fn every_bomb_is_contained() {
+    outside::run_bombs();
 }
 
 /// For whoever has no time for more: the virtual machine.

@@ -136,7 +136,10 @@ pub(crate) const PROBES: &[Probe] = &[
         libc::SYS_ioctl,
         [BAD, 0x1_0000_541c, 0, 0, 0],
     ),
-    attack("personality-exec", "makes all memory executable", "filter", personality_exec),
+    attack("personality-exec", "makes all memory executable", "filter", |_| personality(0x0040_0000)),
+    attack("personality-zero", "maps page 0, which the kernel's null pointers lead to", "filter", |_| {
+        personality(0x0010_0000)
+    }),
 ];
 
 fn settimeofday(_: &Stage) -> Outcome {
@@ -144,6 +147,6 @@ fn settimeofday(_: &Stage) -> Outcome {
     not_reached(call(libc::SYS_settimeofday, [crate::probe::at(&bad), 0, 0, 0, 0]))
 }
 
-fn personality_exec(_: &Stage) -> Outcome {
-    refused(call(libc::SYS_personality, [0x0040_0000, 0, 0, 0, 0]))
+fn personality(value: u64) -> Outcome {
+    refused(call(libc::SYS_personality, [value, 0, 0, 0, 0]))
 }

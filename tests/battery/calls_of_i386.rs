@@ -28,6 +28,9 @@ pub(crate) const PROBES: &[Probe] = &[
     reach("i386-iopl", "hardware ports", 110, [4, 0, 0]),
     reach("i386-clone3", "namespaces, with flags that no filter can see", 435, [0, 0, 0]),
     reach("i386-ioctl-tiocsti", "types into somebody's terminal", 54, [BAD, 0x5412, 0]),
+    attack("i386-personality-exec", "makes all memory executable", "i386-filter", |_| {
+        crate::probe::refused(call_i386(136, 0x0040_0000, 0, 0).into())
+    }),
     attack("i386-socketcall", "any family, hidden behind a pointer", "i386-filter", socketcall),
     attack("i386-socket-vsock", "the hypervisor, past all network namespaces", "i386-filter", vsock),
     attack(

@@ -3,6 +3,8 @@
 //! Like those from inside, each names what is in the attack's way and must fail without it. What other tests hold already,
 //! with cases of their own, is listed in [`ELSEWHERE`] and not done twice.
 
+#![expect(clippy::print_stdout, reason = "for whoever looks why a test hangs")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
@@ -52,16 +54,30 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Outside> {
 /// How many probes are run side by side: most of them wait for something.
 const AT_ONCE: usize = 4;
 
-/// Runs all, with everything and, where `ablate`, without each of what guards them.
-pub(crate) fn run(ablate: bool) {
+/// Runs all, with everything and without each of what guards them.
+pub(crate) fn run() {
+    run_some(all(), AT_ONCE, true);
+}
+
+/// Runs all with everything on.
+pub(crate) fn run_with_everything() {
+    run_some(all(), AT_ONCE, false);
+}
+
+/// Runs the bombs with everything on, one after the other: in a group of one's own only one process can begin.
+pub(crate) fn run_bombs() {
+    run_some(crate::bombs::PROBES.iter(), 1, false);
+}
+
+fn run_some(probes: impl Iterator<Item = &'static Outside> + Send, at_once: usize, ablate: bool) {
     bindery::process::set_this_program(Path::new(
         &variable("BINDERY_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_bindery").into()),
     ));
     let only = variable("BATTERY_ONLY");
-    let next = Mutex::new(all().filter(|probe| only.as_ref().is_none_or(|only| only == probe.name)));
+    let next = Mutex::new(probes.filter(|probe| only.as_ref().is_none_or(|only| only == probe.name)));
     let wrong = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..at_once {
             scope.spawn(|| {
                 loop {
                     let Some(probe) = next.lock().unwrap().next() else { break };
@@ -75,6 +91,7 @@ pub(crate) fn run(ablate: bool) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Says what it does, so that one that hangs is known.
 fn one(probe: &Outside, ablate: bool) -> Vec<String> {
     let full = if ablate { alternatives(probe.guards) } else { Vec::new() };
     let mut sets: BTreeSet<Set> = [Set::new()].into();
@@ -84,7 +101,9 @@ fn one(probe: &Outside, ablate: bool) -> Vec<String> {
     }
     let wrong = sets.into_iter().filter_map(|off| {
         let tried = Try { fails: full.contains(&off), off };
+        println!("{} without {:?}", probe.name, tried.off);
         let outcome = (probe.run)(&tried);
+        println!("{} without {:?}: {outcome:?}", probe.name, tried.off);
         (outcome.is_ok() == tried.fails).then(|| format!("without {:?}: `{}`: {outcome:?}", tried.off, probe.name))
     });
     wrong.collect()
