@@ -266,7 +266,8 @@ struct Place {
 }
 
 impl Place {
-    fn new() -> Self {
+    /// With a room for each id range that `sets` need.
+    fn new(sets: &[Set]) -> Self {
         let (dir, path) = crate::stage::folder();
         let canaries = Canaries::set(&path);
         // The worst case: the program of init is a file of the payload's user.
@@ -276,7 +277,8 @@ impl Place {
         sandbox::range::give(&IdRange::detect(None).unwrap(), &program).unwrap();
         bindery::process::set_this_program(&program);
         let room = Room::new(&canaries.stage, false);
-        let as_host_root = is_root().then(|| Room::new(&canaries.stage, true));
+        let host_root = is_root() && sets.iter().any(|set| set.contains("id-range"));
+        let as_host_root = host_root.then(|| Room::new(&canaries.stage, true));
         Self { room, as_host_root, _canaries: canaries, _dir: dir }
     }
 
@@ -302,7 +304,8 @@ impl Place {
 
 /// Runs the probes with everything on.
 pub(crate) fn everything_on() {
-    let (wrong, _) = Place::new().run(vec![Set::new()]);
+    let sets = vec![Set::new()];
+    let (wrong, _) = Place::new(&sets).run(sets);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -335,7 +338,7 @@ fn finish(sets: Vec<Set>, needs: bool) {
         chosen
             .push(grants::all().into_iter().filter(|name| only.split_whitespace().any(|word| word == *name)).collect());
     }
-    let (mut wrong, seen) = Place::new().run(chosen);
+    let (mut wrong, seen) = Place::new(&chosen).run(chosen);
     if only.is_none() {
         let all = probe::all().filter(|probe| probe.is_need == needs);
         let never = all.filter(|probe| probe.exists() && !guards(probe).is_empty() && !seen.contains(probe.name));
