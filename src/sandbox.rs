@@ -36,6 +36,7 @@ use stdio::Streams;
 use step::{Doing, StepError};
 use supervise::{Sandbox, Watch};
 use watchdog::Watchdog;
+use without::Mechanism;
 
 mod achieved;
 mod cgroup;
@@ -266,7 +267,7 @@ fn prepare_folders(plan: &Plan, ids: &IdRange, base: &Path, lease: &Lease) -> Re
             range::give(ids, &dir)?;
         }
         // What a payload makes may be setuid, and the range's ids own other roots, too.
-        fs::set_mode(&dir, 0o700)?;
+        fs::set_mode(&dir, if plan.without.keeps(Mechanism::PrivateFolder) { 0o700 } else { 0o755 })?;
     }
     Ok(folder.to_path_buf())
 }

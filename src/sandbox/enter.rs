@@ -17,7 +17,7 @@ use std::process::{Child, Stdio};
 use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::process::{chdir, umask};
+use rustix::process::{Resource, Rlimit, chdir, getrlimit, setrlimit, umask};
 use rustix::thread::set_no_new_privs;
 
 use crate::fs::{self, FOLDER};
@@ -54,6 +54,9 @@ fn enter(channel: &mut Channel, begin: &Begin) -> Result<Option<String>, Failure
     let die_with = |parent| if without.keeps(Mechanism::ParentDeathSignal) { die_with(parent) } else { Ok(()) };
     die_with(begin.parent)?;
     chdir(&begin.base).doing(format!("enter `{}`", begin.base.display()))?;
+    if without.keeps(Mechanism::CallersShares) {
+        share_signals().doing("bound the signals that wait")?;
+    }
     new_user_namespace()?;
     channel.send(&Report::Unshared, &[]).doing("ask for the maps")?;
     channel.receive::<Mapped>().doing("wait for the maps")?;
@@ -99,6 +102,14 @@ fn enter(channel: &mut Channel, begin: &Begin) -> Result<Option<String>, Failure
         // It has changed its mind, or is gone; init sees its channel close.
         Err(_) => Ok(None),
     }
+}
+
+/// Leaves three quarters of the signals that may wait for the caller's processes to those: what a user namespace may take
+/// of them is what its maker may at that time (setrlimit(2), RLIMIT_SIGPENDING).
+fn share_signals() -> std::io::Result<()> {
+    let quarter = |limit: Option<u64>| limit.map(|limit| (limit / 4).max(1));
+    let Rlimit { current, maximum } = getrlimit(Resource::Sigpending);
+    Ok(setrlimit(Resource::Sigpending, Rlimit { current: quarter(current), maximum: quarter(maximum) })?)
 }
 
 /// Tells init what to do, waits for it and clears up. Returns what became of init, if that was not by itself.

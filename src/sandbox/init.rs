@@ -96,14 +96,21 @@ fn run(
     }
     let binds = streams.split_off(if plan.process.terminal { 0 } else { 3.min(streams.len()) });
     let root = mount::build(&plan, &folder, binds)?;
-    if !plan.host_network {
+    if !plan.host_network && without.keeps(Mechanism::LoopbackUp) {
         sys::loopback_up().doing("switch the loopback interface on")?;
+    }
+    if !plan.host_network && without.keeps(Mechanism::LowPorts) {
         // The network is the outer user namespace's, where the payload's CAP_NET_BIND_SERVICE is nothing.
         mount::write_setting(&root, "net/ipv4/ip_unprivileged_port_start", 0)?;
     }
     // The payload's own is the one.
     if without.keeps(Mechanism::UserNamespaceLimit) {
         mount::write_setting(&root, "user/max_user_namespaces", 1)?;
+    }
+    // The kernel counts the sandbox's among the caller's, and a daemon of the host's fails when there are no more.
+    if without.keeps(Mechanism::CallersShares) {
+        mount::write_share(&root, "fs/inotify/max_user_instances", "user/max_inotify_instances")?;
+        mount::write_share(&root, "fs/inotify/max_user_watches", "user/max_inotify_watches")?;
     }
     if let Some(highest) = plan.pid_max {
         mount::write_setting(&root, "kernel/pid_max", highest)?;

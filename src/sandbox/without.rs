@@ -1,11 +1,11 @@
-//! Mechanisms that a test of a debug build switches off, to see that its probes notice (`tests/battery`).
+//! Mechanisms and grants that a test of a debug build switches off, to see that its probes notice (`tests/battery`).
 //!
 //! ```text
 //! bindery.without   their names, with commas between them: an annotation of the spec
 //! ```
 //!
 //! A release build has no such switch: the annotation is unknown to it, and every mechanism is there. What the spec itself
-//! can leave out (the filter, capabilities, masks, limits, the network namespace) is not here.
+//! can leave out (the filter, capabilities, masks, limits, mounts, the network namespace) is not here.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -40,6 +40,12 @@ pub(super) enum Mechanism {
     Nodev,
     /// Mount points are found without following links.
     TargetResolution,
+    /// So is what is bound.
+    SourceResolution,
+    /// What is mounted in a bind is not mounted where the bind comes from.
+    PrivateBinds,
+    /// Nobody else enters the folder that a root is written to.
+    PrivateFolder,
     /// The host's root is detached once the sandbox's is entered.
     OldRootDetached,
     SessionKeyring,
@@ -65,6 +71,18 @@ pub(super) enum Mechanism {
     ParentDeathSignal,
     /// Init ends when the supervisor's channel closes.
     Lifeline,
+    /// A share of the watches and signals that the kernel counts for the caller.
+    CallersShares,
+    /// System calls that nobody knows do not exist, where others are refused. From here on: what builds need.
+    UnknownCalls,
+    /// Ports below 1024 are anyone's.
+    LowPorts,
+    /// The loopback interface is on.
+    LoopbackUp,
+    /// /dev/fd, /dev/ptmx and others.
+    DeviceLinks,
+    /// The overlay keeps its own attributes where a user namespace may.
+    Userxattr,
 }
 
 /// What is switched off.
