@@ -31,6 +31,8 @@ mod limits;
 mod refusals;
 #[path = "sandbox/streams.rs"]
 mod streams;
+#[path = "sandbox/terminal.rs"]
+mod terminal;
 #[path = "sandbox/v2.rs"]
 mod v2;
 

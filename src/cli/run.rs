@@ -240,7 +240,7 @@ fn start(
         let terminal = spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
         let stdio = if terminal { Stdio::Terminal } else { Stdio::Relay };
         let request = sandbox::Request { spec: &spec, ids, base, lease: &mut lease, stdio, cancel: &cx.cancel };
-        Ok(sandbox::run_and_discard(request, early)?)
+        Ok(sandbox::run_and_discard(request, early, Some(&cx.keys))?)
     });
     // Whether it could be started or not, nothing is left to be found by the next command.
     let removed = layer::remove(ids, &folder).map_err(|e| Failure::new(Kind::System, e));
