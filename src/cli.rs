@@ -13,6 +13,7 @@ use crate::atom::Name;
 
 mod build;
 mod client;
+mod commands;
 mod context;
 mod doctor;
 mod entry;
