@@ -15,6 +15,8 @@
 
 #[path = "sandbox/bundles.rs"]
 mod bundles;
+#[path = "sandbox/commands.rs"]
+mod commands;
 #[path = "common/executable.rs"]
 mod executable;
 #[path = "sandbox/folders.rs"]

@@ -15,6 +15,7 @@ mod executable;
 mod failures;
 mod hosts;
 mod kills;
+mod limits;
 mod refusals;
 mod started;
 mod tracer;
