@@ -270,7 +270,8 @@ fn start(
 }
 
 fn finish(exit: &Exit) -> Outcome {
-    if let Some(reached) = exit.reached() {
+    // Whoever stopped it has been told so, and may have stopped it because their terminal takes no more.
+    if let Some(reached) = exit.reached().filter(|_| exit.stopped != Some(Stopped::Cancelled)) {
         say(&format!("bindery: {reached}"));
     }
     match exit.status {
