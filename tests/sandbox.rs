@@ -37,6 +37,8 @@ mod streams;
 mod terminal;
 #[path = "sandbox/v2.rs"]
 mod v2;
+#[path = "sandbox/window.rs"]
+mod window;
 
 use std::path::Path;
 
