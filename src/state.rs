@@ -8,6 +8,7 @@
 //!         layers/DIGEST/  l/SHORT -> ../layers/DIGEST             short names: mount(2) takes 4096 bytes of options
 //!         roots/LEASE/                                            upper and work directories while a sandbox runs
 //!         runs/ID/                                                request, plan, status, events, logs
+//!         commands.jsonl                                          what `run` and `shell` ran
 //!         profiles/NAME/{lock,pool/,generations/N/,current}
 //! run     leases/ID.json                                          locked by the process that holds the lease
 //! ```

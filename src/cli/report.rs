@@ -10,8 +10,8 @@
 //! | 70 | a bug in bindery |
 //! | 130 | stopped by a signal |
 //!
-//! `bindery run` and `bindery shell` pass the command's own status on (128 + signal when a signal ended it) and use 125
-//! for bindery's failures, 130 when a signal stopped bindery, 126 for a command that cannot be executed and 127 for one that is not there.
+//! `bindery run` and `bindery shell` pass the command's own status on (128 + signal when a signal ended it, or bindery) and
+//! use 125 for bindery's failures, 126 for a command that cannot be executed and 127 for one that is not there.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};

@@ -18,7 +18,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::process::{
-    DumpableBehavior, Pid, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, setsid, wait, waitpid,
+    DumpableBehavior, Pid, PidfdFlags, WaitOptions, pidfd_open, set_dumpable_behavior, set_parent_process_death_signal,
+    setsid, wait, waitpid,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread_res_gid, set_thread_res_uid};
@@ -120,8 +121,7 @@ fn run(
     if plan.process.terminal {
         streams = terminal(channel)?;
     }
-    release_payload(to_payload, payload, plan, root, streams)?;
-    channel.send(&Report::Running, &[]).doing("report")?;
+    release_payload(channel, to_payload, payload, plan, root, streams)?;
     watch([channel, from_enter], &signals, payload, without)
 }
 
@@ -156,6 +156,7 @@ fn start_payload(without: &Without) -> Result<(Channel, Pid), Failure> {
 
 /// Lets the payload's process go on, into the root, and returns once it has become the command.
 fn release_payload(
+    channel: &mut Channel,
     mut to_payload: Channel,
     pid: Pid,
     plan: Plan,
@@ -177,6 +178,10 @@ fn release_payload(
     }
     // Before the payload goes on, or the command could find init as its equal.
     hide(&without).doing("drop init's privileges")?;
+    // Before the command can print anything that makes somebody press Ctrl-C.
+    let command = pidfd_open(pid, PidfdFlags::empty()).doing("report")?;
+    channel.send(&Report::Running, &[command.as_fd()]).doing("report")?;
+    drop(command);
     to_payload.send(&Mapped, &[]).doing("tell the payload's process of its maps")?;
     match to_payload.receive() {
         // Its end closed: it has become the command.

@@ -80,17 +80,22 @@ fn a_signal_stops_a_build_in_order() {
 #[test]
 fn a_signal_stops_run_and_what_it_runs() {
     let own = Own::new(Who::Me, "kills-run");
-    for (group, signal) in [(true, SIGINT), (false, SIGTERM), (true, SIGTERM)] {
-        let script = "trap '' INT TERM; echo ready; while :; do sleep 1; done";
+    for (group, signal, code) in [(true, SIGINT, 130), (false, SIGTERM, 143), (true, SIGTERM, 143)] {
+        let script = "trap 'echo heard' INT; trap '' TERM; echo ready; while :; do sleep 1; done";
         let mut run = own.start(&["run", "--image", "debian-portage", "--", "sh", "-c", script]);
         run.until("the command runs", |run| run.said().contains("ready"));
         let traces = run.traces();
+        if signal == SIGINT {
+            // The first is the command's.
+            run.signal_group(signal);
+            run.until("the command is interrupted", |run| run.said().contains("heard"));
+        }
         if group {
             run.signal_group(signal);
         } else {
             run.signal(signal);
         }
-        run.end().fails(130, &[]);
+        run.end().fails(code, &[]);
         own.is_clean(&traces);
     }
     own.bench.run(&["run", "--image", "debian-portage", "--", "true"]).works();

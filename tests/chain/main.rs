@@ -16,6 +16,7 @@ mod failures;
 mod hosts;
 mod keys;
 mod kills;
+mod limits;
 mod nothing;
 mod refusals;
 mod started;

@@ -123,6 +123,7 @@ fn discarded(host: &Host, script: &str) -> (Result<sandbox::Exit, SandboxError>,
             cancel: &AtomicBool::new(false),
         },
         None,
+        None,
     );
     let empty = bindery::fs::remove_if_empty(lease.root());
     (exit, empty)
