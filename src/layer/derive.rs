@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Written as a job of `__range` in a folder of the lease's, renamed; once all of a call's layers are there the file
-//! system is told to write, and only then their records are written. Two processes that derive one layer make the same.
+//! system is told to write, and only then their records come to their places. Two processes that derive one layer make
+//! the same.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -174,26 +175,43 @@ fn make_all(
 ) -> Result<(), DeriveError> {
     layer::close(cx.ids, &cx.state.layers())?;
     layer::close(cx.ids, scratch)?;
-    let mut outcomes = Vec::new();
+    let mut records = Vec::new();
     for (index, key) in missing {
         let Some(package) = packages.get(*index) else { continue };
         let name = scratch.join(index.to_string());
-        outcomes.push((key, package, make(cx, package, &name)?));
-    }
-    sync(&cx.state.layers())?;
-    for (key, package, outcome) in outcomes {
-        let came = match outcome {
+        let came = match make(cx, package, &name)? {
             Outcome::Layer { digest, folders, files } => {
-                save_record(cx, &digest, folders, files)?;
+                let record = Record::of((cx.ids.uid(), cx.ids.gid()), folders, files);
+                records.push((digest.clone(), json(&record)));
                 Came::Layer(digest)
             }
             Outcome::NotStackable(reasons) => Came::NotStackable(reasons),
         };
         let answer = Answer { version: VERSION, cpv: package.facts.cpv.clone(), came };
-        let text = serde_json::to_vec(&answer).expect("an answer has only plain fields");
-        fs::write_atomic(&file(cx.state, key), text, 0o644)?;
+        records.push((key.clone(), json(&answer)));
     }
-    Ok(())
+    save(cx, records, scratch)
+}
+
+/// Has everything so far written to the disk, and only then puts records in their places; they grow in `scratch`. One
+/// request for all of them: each costs as much as a package.
+fn save(cx: &Context<'_>, records: Vec<(Digest, Vec<u8>)>, scratch: &Path) -> Result<(), DeriveError> {
+    let layers = cx.state.layers();
+    let mut new = Vec::new();
+    for (number, (digest, bytes)) in records.into_iter().enumerate() {
+        let path = scratch.join(format!("{number}.json"));
+        fs::write(&path, bytes)?;
+        new.push((path, file(cx.state, &digest)));
+    }
+    sync(&layers)?;
+    for (path, place) in new {
+        fs::rename(&path, &place)?;
+    }
+    Ok(fs::sync_dir(&layers)?)
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a record has only plain fields")
 }
 
 fn make(cx: &Context<'_>, package: &Package<'_>, scratch: &Path) -> Result<Outcome, DeriveError> {
@@ -241,16 +259,16 @@ pub(in crate::layer) fn record(cx: &Context<'_>, digest: &Digest) -> Result<Opti
     }
 }
 
-/// Writes the record of a layer that is in its place and on the disk.
+/// Writes the record of a layer that is in its place; `scratch` is a folder of the lease's.
 pub(in crate::layer) fn save_record(
     cx: &Context<'_>,
     digest: &Digest,
     folders: BTreeSet<String>,
     files: BTreeSet<String>,
-) -> Result<(), PathError> {
+    scratch: &Path,
+) -> Result<(), DeriveError> {
     let record = Record::of((cx.ids.uid(), cx.ids.gid()), folders, files);
-    let text = serde_json::to_vec(&record).expect("a record has only plain fields");
-    fs::write_atomic(&file(cx.state, digest), text, 0o644)
+    save(cx, vec![(digest.clone(), json(&record))], scratch)
 }
 
 fn file(state: &State, digest: &Digest) -> PathBuf {
@@ -258,7 +276,7 @@ fn file(state: &State, digest: &Digest) -> PathBuf {
 }
 
 /// Has the file system write what is in a folder.
-pub(in crate::layer) fn sync(dir: &Path) -> Result<(), PathError> {
+fn sync(dir: &Path) -> Result<(), PathError> {
     let folder = fs::open(dir)?;
     rustix::fs::syncfs(&folder).map_err(|e| PathError::on("write to the disk what is in", dir)(e.into()))
 }

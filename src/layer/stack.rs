@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Of a folder that several packages have, a merge keeps the owner and mode that the first gave it, and an overlay shows
-//! those of the topmost layer: so the first lies on top. What is no folder may be in one layer only, which is checked: the
-//! second merge would be refused, too.
+//! those of the topmost layer: so the first lies on top. What is no folder may be in one layer only, which is checked: one
+//! would hide the other. (A second file is refused by Portage, too; a folder where another package has a link to one is not.)
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -42,7 +42,6 @@ pub fn tidy(state: &State) -> Tidied {
         state.images(),
         state.blobs(),
         state.unpacked(),
-        state.layers(),
         state.short_layers(),
         state.keys(),
     ];

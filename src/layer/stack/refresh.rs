@@ -20,7 +20,7 @@ use super::{StackError, environment};
 use crate::digest::Digest;
 use crate::fs::{self, File, PathError};
 use crate::layer::derive::{
-    Context, DeriveError, Found, Ground as _, Layer, Layers, Merge, PlaceError, Placer, save_record, settle, sync,
+    Context, DeriveError, Found, Ground as _, Layer, Layers, Merge, PlaceError, Placer, save_record, settle,
 };
 use crate::layer::unpack::{Filling, UnpackError};
 use crate::layer::{self, beneath::Beneath};
@@ -106,8 +106,7 @@ fn make_in(
     let place = Path::new("layers").join(digest.hex());
     let last = Some((folder.join("upper"), place));
     let made = run(Task { layers: stack, scratch: folder.join("refresh"), last })?;
-    sync(&cx.state.layers()).map_err(DeriveError::from)?;
-    Ok(save_record(cx, digest, made.folders, made.files).map_err(DeriveError::from)?)
+    Ok(save_record(cx, digest, made.folders, made.files, lease.root())?)
 }
 
 fn ldconfig(cx: &Context<'_>, root: Root, lease: &mut Lease, cancel: &AtomicBool) -> Result<(), StackError> {
