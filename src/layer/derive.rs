@@ -1,7 +1,7 @@
 //! Derives layers from finished packages: what a merge by Portage would have put into the root, without a merge.
 //!
-//! A layer is the package's image, placed by the rules of a merge ([`place`]), and its entry in Portage's database
-//! ([`database`]). It depends on the package, on what the image that it will lie on has at the same places, and on a few
+//! A layer is the package's image, placed by the rules of a merge (`place`), and its entry in Portage's database
+//! (`database`). It depends on the package, on what the image that it will lie on has at the same places, and on a few
 //! settings ([`Merge`]). What cannot be a layer says why ([`Reason`]) and is installed by Portage.
 //!
 //! ```text

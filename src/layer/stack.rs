@@ -1,7 +1,7 @@
 //! Stacks layers of packages on an image: the folders of one overlay.
 //!
 //! ```text
-//! refresh    what Portage makes anew after every merge, made for just this list of layers ([`refresh`])
+//! refresh    what Portage makes anew after every merge, made for just this list of layers (`stack/refresh.rs`)
 //! first      the package that would be merged first
 //! …
 //! last
