@@ -3,11 +3,17 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use bindery::digest::Digest;
 use bindery::layer::derive::{Context, DeriveError, Derived, Merge, Package, Settings, derive};
 use bindery::layer::stack::{StackError, stack};
 use bindery::process::chain;
 
 use crate::bench::shop;
+
+/// Returns the digest of an image for which nothing is on record, not even from an earlier run: the state stays.
+fn unknown_image(test: &str) -> Digest {
+    Digest::of(format!("{test} {}", shop().bench.config.path().display()))
+}
 
 fn derive_one(cx: &Context<'_>, cp: &str) -> Derived {
     let entry = shop().entry(cp);
@@ -28,7 +34,7 @@ fn a_layer_is_made_once_and_then_needs_no_package() {
 fn a_layer_is_the_same_on_another_image_with_the_same_folders() {
     let shop = shop();
     let merge = Merge::default();
-    let digest = bindery::digest::Digest::of("another image");
+    let digest = unknown_image("same");
     let other = Context { image_digest: &digest, ..shop.context(&merge) };
     assert_eq!(derive_one(&other, "app-misc/hello"), derive_one(&shop.context(&merge), "app-misc/hello"));
 }
@@ -42,7 +48,7 @@ fn a_flipped_byte_anywhere_in_a_package_is_noticed() {
     let file = dir.path().join("flipped.gpkg.tar");
     let merge = Merge::default();
     // Of metadata and image; none of what is asked for is on record, because it is asked for on another image.
-    let digest = bindery::digest::Digest::of("an image of which nothing is known");
+    let digest = unknown_image("flipped");
     let cx = Context { image_digest: &digest, ..shop.context(&merge) };
     let name = |name: &[u8]| bytes.windows(name.len()).position(|window| window == name).unwrap() + 512;
     for at in [name(b"/metadata.tar.zst\0") + 300, name(b"/image.tar.zst\0") + 2000, bytes.len() - 1] {
