@@ -106,8 +106,14 @@ pub struct Elf {
 }
 
 impl Facts {
-    /// Returns the facts that metadata and image tell; build number and time are those of the metadata.
-    pub fn new(metadata: &Metadata, summary: &Summary, content: Digest, offers: Offers) -> Result<Self, FactsError> {
+    /// Returns the facts that metadata and image tell; build number and time are those of the metadata. Who does not ask
+    /// what it offers has no `offers`.
+    pub fn new(
+        metadata: &Metadata,
+        summary: &Summary,
+        content: Digest,
+        offers: Option<Offers>,
+    ) -> Result<Self, FactsError> {
         let m = Values(metadata);
         let number = |key: &'static str| m.required(key)?.parse().map_err(|_| FactsError::Value(key));
         let cpv =
@@ -141,7 +147,7 @@ impl Facts {
             entries: summary.entries,
             elf: m.elf()?,
             privileged: summary.privileged.clone(),
-            offers: Some(offers),
+            offers,
         })
     }
 }

@@ -74,7 +74,7 @@ pub fn normalise(options: &NormaliseOptions) -> Result<Normalised, NormaliseErro
     let mut metadata = metadata;
     metadata.insert(BUILD_ID.to_string(), build_id.to_string().into_bytes());
     metadata.insert(BUILD_TIME.to_string(), format!("{build_time}\n").into_bytes());
-    let facts = Facts::new(&metadata, &summary, content, offers)?;
+    let facts = Facts::new(&metadata, &summary, content, Some(offers))?;
     if facts.cpv != options.cpv {
         return Err(NormaliseError::Other { expected: options.cpv.to_string(), found: facts.cpv.to_string() });
     }

@@ -100,7 +100,7 @@ fn content(file: &mut (impl Read + Seek), container: &Container, build_time: u64
     let mut offers = Collector::new(&metadata).map_err(MetadataError::from)?;
     let image = container.unpack(IMAGE, file, contents::LIMIT)?;
     let summary = contents::walk(image, source_date, true, &mut listing, &mut |entry, data| offers.entry(entry, data))?;
-    let facts = Facts::new(&metadata, &summary, listing.finish(), offers.finish())?;
+    let facts = Facts::new(&metadata, &summary, listing.finish(), Some(offers.finish()))?;
     let same =
         facts.build_id == build_id && facts.build_time == build_time && normalise::prefix(&facts) == container.prefix;
     if same { Ok(facts) } else { Err(VerifyError::Name) }
