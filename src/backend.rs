@@ -169,6 +169,8 @@ pub struct Failure {
     pub reason: Option<String>,
     /// The lines that tell it, first things first; bounded, without control characters.
     pub telling: Vec<String>,
+    /// Whether something said that there was no space left to write. Anybody can print that.
+    pub no_space: bool,
 }
 
 /// There is no backend of that name.

@@ -18,11 +18,13 @@ use crate::sandbox::IdRange;
 use crate::state::{Lock, State};
 use crate::{distfiles, process};
 
+mod answer;
 mod bundle;
 mod error;
 mod fetch;
 mod finish;
 mod one;
+mod outlook;
 mod prepare;
 mod publish;
 mod record;
@@ -31,6 +33,7 @@ mod room;
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};
 use one::Shop;
+pub use outlook::{Kept, Outlook};
 pub use prepare::{Prepared, image, prepare};
 pub use record::{Outcome, Record, Status, note, runs};
 
@@ -118,6 +121,12 @@ fn run(
     let configuration = record.dir().join("portage");
     let prepared = prepare(host, profile, atoms, &configuration, &mut |event| record.tell(event, on))?;
     record.write_json("plan.json", &prepared.plan)?;
+    for entry in &prepared.altered {
+        let aside = pool.set_aside(held, entry)?;
+        let (file, aside) = (entry.file.display(), aside.display());
+        let what = format!("`{file}` is no longer what was put into the pool: it is now `{aside}`");
+        record.tell(Event::Warning { what }, on);
+    }
     let build = prepared.plan.to_build().count();
     record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build }, on);
     fetch::fetch(host, profile, &prepared, &mut |event| record.tell(event, on))?;
@@ -141,7 +150,7 @@ fn run(
 /// Builds or takes every package of the plan, in its order; returns those that are there.
 fn packages(shop: &Shop<'_>, record: &mut Record, on: Sink<'_>) -> Result<BTreeMap<Cpv, Entry>, BuildError> {
     let plan = &shop.prepared.plan;
-    let (slots, of) = (plan.slots(), plan.to_build().count());
+    let (identities, of) = (plan.identities(), plan.to_build().count());
     let mut ready: BTreeMap<Cpv, Entry> = BTreeMap::new();
     let mut without: BTreeMap<Cpv, Cpv> = BTreeMap::new();
     let mut number = 0;
@@ -158,8 +167,9 @@ fn packages(shop: &Shop<'_>, record: &mut Record, on: Sink<'_>) -> Result<BTreeM
             continue;
         }
         let mut planned = planned.clone();
-        let contents = ready.iter().map(|(cpv, entry)| (cpv.clone(), entry.facts.content.clone())).collect();
-        let reuse = reuse.or_else(|| planned.settle(&slots, &contents, &shop.prepared.pooled));
+        let output = |cpv: &Cpv| Some((cpv.clone(), prepare::output(&ready.get(cpv)?.facts)?));
+        let outputs = planned.needs.iter().filter_map(output).collect();
+        let reuse = reuse.or_else(|| planned.settle(&identities, &outputs, &shop.prepared.pooled));
         if let Some(reuse) = reuse {
             let entry = shop.pool.find(&planned.cpv, reuse.build_id)?;
             ready.insert(planned.cpv.clone(), entry.ok_or(BuildError::Vanished { cpv: planned.cpv.clone() })?);

@@ -13,6 +13,7 @@ use crate::atom::Name;
 
 mod build;
 mod client;
+mod commands;
 mod context;
 mod doctor;
 mod entry;
@@ -22,6 +23,7 @@ mod key;
 mod limit;
 mod limits;
 mod log;
+mod plan;
 mod profile;
 mod reap;
 pub mod report;
@@ -56,12 +58,14 @@ const GLOBAL: &str = "Global options";
 const EXIT_CODES: &str = "\
 Exit status: 0 done; 1 what was asked for is wrong; 2 the command line is; 3 a package failed or was refused; \
 4 the host cannot do it; 70 a bug; 130 stopped by a signal. `run` and `shell` pass the command's status on \
-(128 + signal) and use 125 to 127 for failures of their own, 130 when bindery is stopped.";
+(128 + signal), have 128 + signal too when one stops bindery, and use 125 to 127 for failures of their own.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Build packages and everything they need that is not built yet, and publish them
     Build(build::Args),
+    /// Say what would be built, what is used again and what stays, and why
+    Plan(plan::Args),
     /// Run a command in a sandbox: no network, a root of its own, thrown away afterwards
     Run(run::Args),
     /// Open an interactive shell in a sandbox, to look around
@@ -127,9 +131,12 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     match dispatch(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(mut failure) => {
-            if own_codes && !matches!(failure.kind, Kind::Command(_) | Kind::Interrupted) {
-                failure.kind = Kind::Command(125);
-            }
+            failure.kind = match failure.kind {
+                Kind::Interrupted if own_codes => Kind::Command(signals::status()),
+                Kind::Command(_) | Kind::Interrupted => failure.kind,
+                _ if own_codes => Kind::Command(125),
+                other => other,
+            };
             failure.show()
         }
     }
@@ -139,6 +146,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
     let cx = Context::new(args.state, args.config, args.json)?;
     match args.command {
         Command::Build(args) => build::build(&cx, args),
+        Command::Plan(args) => plan::plan(&cx, args),
         Command::Run(args) => run::run(&cx, args),
         Command::Shell(args) => run::shell(&cx, args),
         Command::Image(command) => image::image(&cx, command),

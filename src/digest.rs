@@ -25,7 +25,14 @@ impl Digest {
 
     /// Returns the digest of a file's content.
     pub fn of_file(path: &Path) -> Result<Self, PathError> {
-        Ok(Hashes::of_file(path)?.sha256)
+        let failed = || PathError::on("read", path);
+        let (mut file, mut hasher, mut buffer) = (fs::open(path)?, Sha256::new(), vec![0; 1 << 17]);
+        loop {
+            match file.read(&mut buffer).map_err(failed())? {
+                0 => return Ok(Self(hasher.finalize().into())),
+                n => hasher.update(&buffer[..n]),
+            }
+        }
     }
 
     /// Returns the 64 hexadecimal digits: the name of the file or folder in a store.

@@ -23,6 +23,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
+use crate::fs::PathError;
 use crate::process;
 use crate::sandbox::IdRange;
 use crate::state::State;
@@ -104,10 +105,17 @@ impl Check {
     }
 }
 
+/// Removes what a doctor left that was killed; returns how many folders that were.
+pub fn remove_abandoned(state: &State, ids: Option<&IdRange>) -> Result<usize, PathError> {
+    storage::remove_abandoned(state, ids)
+}
+
 /// Looks at everything. `ids` are the configured first ids for root.
 pub fn examine(state: &State, ids: Option<(u32, u32)>, cancel: &AtomicBool) -> Vec<Check> {
     let host = Host::read();
     let range = IdRange::detect(ids);
+    // If it cannot be removed, it is in nobody's way.
+    let _ = remove_abandoned(state, range.as_ref().ok());
     let mut checks = host.checks();
     checks.extend(calls::checks(&host));
     checks.extend(namespaces::checks(&host));

@@ -27,9 +27,11 @@ use crate::sandbox::{self, IdRange, range};
 mod archive;
 mod beneath;
 mod copy;
+pub mod derive;
 mod pack;
 mod pax;
 mod short;
+pub mod stack;
 mod unpack;
 mod usage;
 
@@ -69,6 +71,10 @@ enum Job {
     Usage {
         path: PathBuf,
     },
+    /// Derives a layer from the package that is standard input.
+    Derive(Box<derive::Task>),
+    /// Makes what a stack of layers needs beside them.
+    Refresh(Box<stack::refresh::Task>),
 }
 
 /// An archive to unpack.
@@ -220,6 +226,8 @@ fn perform(job: Job) -> Result<(), String> {
             print(&copy::copy(&layers, Path::new(".")).map_err(|e| process::chain(&e))?)
         }
         Job::Remove { path } => print(&fs::remove_tree(&path).map_err(|e| process::chain(&e))?),
+        Job::Derive(task) => print(&derive::job(&task).map_err(|e| process::chain(&e))?),
+        Job::Refresh(task) => print(&stack::refresh::job(&task).map_err(|e| process::chain(&e))?),
         Job::Usage { path } => print(&usage::usage(&path).map_err(|e| process::chain(&e))?),
     }
 }
@@ -266,6 +274,8 @@ fn run(ids: &IdRange, base: &Path, job: &Job, stdin: Stdio) -> Result<Answer, La
         Job::Copy { .. } => ("copy layers to", &here),
         Job::Remove { path } => ("remove", path),
         Job::Usage { path } => ("measure", path),
+        Job::Derive(task) => ("derive a layer in", task.place()),
+        Job::Refresh(task) => ("make a layer in", &task.scratch),
     };
     let path = base.join(path);
     let mut command = range::command(ids, base, &json(job));

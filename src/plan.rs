@@ -4,17 +4,20 @@
 //! backend's resolver ─► Resolution ─► refusals      what cannot be honoured ends here
 //!                                 ├─► Graph         the order, and what each build root holds
 //!                                 └─► Inputs        the request of each package, but for its dependencies
+//!      image's packages ─► toolchain ──┘
 //!                                        └─► Plan   compared with the pool: build or reuse, and why
 //! ```
 //!
-//! A request holds the content of what a package is built with, which is only known when that is built. So a package
-//! whose dependency is built again is planned to be built, and looked at once more, by [`Planned::settle`], when it is
-//! its turn: a dependency that came out the same rebuilds nobody.
+//! A request holds the output digests of what a package is built with, as far as it can see them, which are only known
+//! when that is built. So a package whose dependency is built again is planned to be built, and looked at once more, by
+//! [`Planned::settle`], when it is its turn: a dependency that offers the same rebuilds nobody (`docs/keys.md`).
 
+mod drawing;
 mod graph;
 mod inputs;
 mod refusal;
 mod request;
+mod toolchain;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,10 +28,12 @@ use crate::backend::resolution::Word;
 use crate::digest::Digest;
 use crate::distfiles::Distfile;
 
-pub use graph::{Graph, GraphError, Node};
-pub use inputs::{Inputs, InputsError};
+pub use drawing::drawing;
+pub use graph::{Graph, GraphError, Node, Role};
+pub use inputs::{Inputs, InputsError, Shells};
 pub use refusal::{Refusal, Why, refusals};
-pub use request::{Change, Request};
+pub use request::{Change, Identity, Output, Request};
+pub use toolchain::toolchain;
 
 /// The version of the plan's JSON.
 const VERSION: u32 = 1;
@@ -60,6 +65,9 @@ pub struct Planned {
     pub use_flags: BTreeSet<Word>,
     /// What its build root starts with, in the order in which that is put there.
     pub needs: Vec<Cpv>,
+    /// What each of these is there for.
+    #[serde(default)]
+    pub roles: BTreeMap<Cpv, BTreeSet<Role>>,
     /// What it needs to run, directly.
     pub runtime: Vec<Cpv>,
     /// What its build root should hold and cannot, being built later (a cycle at run time).
@@ -101,6 +109,10 @@ pub enum Reason {
     Changed(Vec<Change>),
     /// These, which it is built with, are built again, and may come out different.
     Dependencies(Vec<Cpv>),
+    /// The one in the pool, which would do, is no longer what was put there.
+    Altered,
+    /// The pool's record has no output digest, or one by other rules: an earlier bindery wrote it.
+    NoOutput,
     /// It was asked for whatever the pool has.
     Forced,
 }
@@ -114,6 +126,10 @@ pub struct Pooled {
     pub content: Digest,
     /// What it was built from.
     pub request: Request,
+    /// What it offers those that are built with it; without, it is not used again.
+    pub output: Option<Output>,
+    /// Its file is not what was put into the pool: it cannot be used.
+    pub altered: bool,
 }
 
 /// All packages of a pool by name and version, each's newest last.
@@ -129,9 +145,12 @@ impl Plan {
         pool: &Pool,
         forced: &BTreeSet<Cpv>,
     ) -> Result<Self, Refusal> {
-        let mut contents = BTreeMap::new();
-        let slots: BTreeMap<Cpv, String> =
-            resolution.packages.iter().map(|package| (package.cpv.clone(), package.slot.to_string())).collect();
+        let mut outputs = BTreeMap::new();
+        let identities: BTreeMap<Cpv, Identity> = resolution
+            .packages
+            .iter()
+            .map(|p| (p.cpv.clone(), Identity::new(&p.slot, &p.sub_slot, &p.use_flags)))
+            .collect();
         let mut packages = Vec::new();
         for package in &resolution.packages {
             let node = graph.node(&package.cpv).cloned().unwrap_or_else(Node::none);
@@ -144,18 +163,21 @@ impl Plan {
                 iuse: package.iuse.clone(),
                 use_flags: package.use_flags.clone(),
                 needs: node.needs,
+                roles: node.roles,
                 runtime: node.runtime,
                 missing: node.missing,
                 distfiles: package.sources().ok_or_else(|| Refusal::incomplete_manifest(package))?,
                 request: requests.remove(&package.cpv).unwrap_or_default(),
                 action: Action::Build(Reason::Forced),
             };
-            planned.complete(&slots, &contents);
+            planned.complete(&identities, &outputs);
             if !forced.contains(&planned.cpv) {
-                planned.action = planned.decide(pool, &contents);
+                planned.action = planned.decide(pool, &outputs);
             }
-            if let Action::Reuse(reuse) = &planned.action {
-                contents.insert(planned.cpv.clone(), reuse.content.clone());
+            if let Action::Reuse(_) = &planned.action
+                && let Some(output) = planned.same(pool).and_then(|same| same.output.clone())
+            {
+                outputs.insert(planned.cpv.clone(), output);
             }
             packages.push(planned);
         }
@@ -167,48 +189,53 @@ impl Plan {
         self.packages.iter().filter(|planned| matches!(planned.action, Action::Build(_)))
     }
 
-    /// Returns every package's slot.
-    pub fn slots(&self) -> BTreeMap<Cpv, String> {
-        self.packages.iter().map(|planned| (planned.cpv.clone(), planned.slot.to_string())).collect()
+    /// Returns what every package is once it is installed.
+    pub fn identities(&self) -> BTreeMap<Cpv, Identity> {
+        let identity = |p: &Planned| Identity::new(&p.slot, &p.sub_slot, &p.use_flags);
+        self.packages.iter().map(|planned| (planned.cpv.clone(), identity(planned))).collect()
     }
 }
 
 impl Planned {
-    /// Looks at a package again when all that it is built with is there: completes its request with their content
+    /// Looks at a package again when all that it is built with is there: completes its request with their output
     /// digests, and returns the package in the pool that was built from just that, if there is one and it was not to be
-    /// built in any case. `slots` are [`Plan::slots`].
+    /// built in any case. `identities` are [`Plan::identities`].
     pub fn settle(
         &mut self,
-        slots: &BTreeMap<Cpv, String>,
-        contents: &BTreeMap<Cpv, Digest>,
+        identities: &BTreeMap<Cpv, Identity>,
+        outputs: &BTreeMap<Cpv, Output>,
         pool: &Pool,
     ) -> Option<Reuse> {
-        self.complete(slots, contents);
+        self.complete(identities, outputs);
         if self.action == Action::Build(Reason::Forced) {
             return None;
         }
-        self.same(pool)
+        self.same(pool).map(Reuse::of)
     }
 
-    fn complete(&mut self, slots: &BTreeMap<Cpv, String>, contents: &BTreeMap<Cpv, Digest>) {
+    fn complete(&mut self, identities: &BTreeMap<Cpv, Identity>, outputs: &BTreeMap<Cpv, Output>) {
         for cpv in &self.needs {
-            if let (Some(content), Some(slot)) = (contents.get(cpv), slots.get(cpv)) {
-                self.request.set_dependency(cpv, slot, content);
+            if let (Some(output), Some(identity)) = (outputs.get(cpv), identities.get(cpv)) {
+                let roles = self.roles.get(cpv).cloned().unwrap_or_default();
+                self.request.set_dependency(cpv, identity, &roles, output);
             }
         }
     }
 
-    fn same(&self, pool: &Pool) -> Option<Reuse> {
-        let same = pool.get(&self.cpv)?.iter().rev().find(|pooled| pooled.request == self.request)?;
-        Some(Reuse { build_id: same.build_id, content: same.content.clone() })
+    fn same<'a>(&self, pool: &'a Pool) -> Option<&'a Pooled> {
+        let usable = |pooled: &&Pooled| pooled.request == self.request && pooled.output.is_some() && !pooled.altered;
+        pool.get(&self.cpv)?.iter().rev().find(usable)
     }
 
-    fn decide(&self, pool: &Pool, contents: &BTreeMap<Cpv, Digest>) -> Action {
-        let pending: Vec<Cpv> = self.needs.iter().filter(|cpv| !contents.contains_key(cpv)).cloned().collect();
+    fn decide(&self, pool: &Pool, outputs: &BTreeMap<Cpv, Output>) -> Action {
+        let pending: Vec<Cpv> = self.needs.iter().filter(|cpv| !outputs.contains_key(cpv)).cloned().collect();
         let Some(newest) = pool.get(&self.cpv).and_then(|pooled| pooled.last()) else {
             let cp = self.cpv.cp();
             return Action::Build(Reason::New(pool.keys().rfind(|cpv| cpv.cp() == cp).cloned()));
         };
+        if newest.output.is_none() && (!pending.is_empty() || self.same(pool).is_none()) {
+            return Action::Build(Reason::NoOutput);
+        }
         if !pending.is_empty() {
             // What is still to be built cannot be compared; anything else can.
             let changes = self.request.without_dependencies().changes_since(&newest.request.without_dependencies());
@@ -219,8 +246,28 @@ impl Planned {
             });
         }
         match self.same(pool) {
-            Some(reuse) => Action::Reuse(reuse),
+            Some(same) => Action::Reuse(Reuse::of(same)),
+            None if newest.altered && newest.request == self.request => Action::Build(Reason::Altered),
             None => Action::Build(Reason::Changed(self.request.changes_since(&newest.request))),
+        }
+    }
+}
+
+impl Reuse {
+    fn of(pooled: &Pooled) -> Self {
+        Self { build_id: pooled.build_id, content: pooled.content.clone() }
+    }
+}
+
+impl Action {
+    /// Returns why, each reason by itself.
+    pub fn reasons(&self) -> Vec<String> {
+        match self {
+            Self::Build(Reason::Changed(changes)) => changes.iter().map(Change::to_string).collect(),
+            Self::Build(Reason::Dependencies(cpvs)) => {
+                cpvs.iter().map(|cpv| format!("`{cpv}` is built again")).collect()
+            }
+            _ => vec![self.to_string()],
         }
     }
 }
@@ -252,6 +299,8 @@ impl fmt::Display for Reason {
                 list(f, cpvs.iter().map(|cpv| format!("`{cpv}`")).collect())?;
                 f.write_str(if cpvs.len() == 1 { " is built again" } else { " are built again" })
             }
+            Self::Altered => f.write_str("its package was altered after it was put into the pool"),
+            Self::NoOutput => f.write_str("its record has no output digest: an earlier bindery wrote it"),
             Self::Forced => f.write_str("asked for"),
         }
     }

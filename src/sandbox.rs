@@ -30,12 +30,14 @@ use crate::state::{Lease, StateError, start_time};
 use cgroup::{Cgroups, Making};
 use disk::Disk;
 use keeper::Keeper;
+use keys::Hands;
 use plan::{Kind, Plan};
 use report::Start;
 use stdio::Streams;
 use step::{Doing, StepError};
 use supervise::{Sandbox, Watch};
 use watchdog::Watchdog;
+use without::Mechanism;
 
 mod achieved;
 mod cgroup;
@@ -51,6 +53,7 @@ mod held;
 pub mod idmap;
 mod init;
 mod keeper;
+mod keys;
 mod layers;
 mod mount;
 mod payload;
@@ -66,6 +69,7 @@ mod stdio;
 mod step;
 mod supervise;
 mod sys;
+mod terminal;
 pub mod trial;
 mod usage;
 mod watchdog;
@@ -74,14 +78,17 @@ mod without;
 pub use achieved::Achieved;
 pub use cgroup::{CgroupError, Killed, processors};
 pub use change::{Change, ChangeError, change};
+pub use disk::free_space;
 pub use early::{Early, First, first};
 pub(crate) use filesystem::unmount;
 pub use idmap::{IdRange, IdRangeError};
+pub use keys::Keys;
 pub use layers::LayerError;
 pub use plan::{Unsupported, unsupported};
 pub use reap::{reap, reap_groups};
 pub use report::Status;
 pub use stdio::{Stdio, Stream};
+pub use terminal::{restore_terminal, stop_here};
 pub use watchdog::Stopped;
 
 /// The hidden sub-commands.
@@ -155,19 +162,29 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
 
 /// Runs a command to its end, and leaves no process behind.
 pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
-    run_and(request, None, false)
+    run_and(request, None, None, false)
 }
 
 /// Like [`run`], for a root that nobody wants to look at: the lease's folder is gone or empty afterwards. What still has a
 /// handle on the id range does it, which is much quicker than another process that has to get one. Should it be killed, the
 /// folder is as full as after [`run`]: the caller removes it in either case.
 ///
-/// `early` is a sandbox that was started before, in the hope that the request would be like this.
-pub fn run_and_discard(request: Request<'_, '_>, early: Option<Early>) -> Result<Exit, SandboxError> {
-    run_and(request, early, true)
+/// `early` is a sandbox that was started before, in the hope that the request would be like this; `keys` tells of signals
+/// that are the command's.
+pub fn run_and_discard(
+    request: Request<'_, '_>,
+    early: Option<Early>,
+    keys: Option<&Keys>,
+) -> Result<Exit, SandboxError> {
+    run_and(request, early, keys, true)
 }
 
-fn run_and(request: Request<'_, '_>, early: Option<Early>, discard: bool) -> Result<Exit, SandboxError> {
+fn run_and(
+    request: Request<'_, '_>,
+    early: Option<Early>,
+    keys: Option<&Keys>,
+    discard: bool,
+) -> Result<Exit, SandboxError> {
     let Request { spec, ids, base, lease, stdio, cancel } = request;
     let mut plan = Plan::read(spec)?;
     if plan.process.terminal != matches!(stdio, Stdio::Terminal) {
@@ -211,7 +228,7 @@ fn run_and(request: Request<'_, '_>, early: Option<Early>, discard: bool) -> Res
     }
     sandbox.start(Start { folder, discard, opened: false, plan }, base, ids, theirs)?;
     let keeper = Keeper::new(&mut cgroups, making, pid, Instant::now());
-    let mut watch = Watch { streams, watchdog, keeper, disk: &mut disk, cancel };
+    let mut watch = Watch { streams, watchdog, keeper, disk: &mut disk, cancel, hands: Hands::new(keys) };
     let end = sandbox.supervise(&mut watch)?;
     drop(sandbox);
     let (changed, frozen) = (watch.keeper.changed.clone(), watch.keeper.frozen);
@@ -265,7 +282,7 @@ fn prepare_folders(plan: &Plan, ids: &IdRange, base: &Path, lease: &Lease) -> Re
             range::give(ids, &dir)?;
         }
         // What a payload makes may be setuid, and the range's ids own other roots, too.
-        fs::set_mode(&dir, 0o700)?;
+        fs::set_mode(&dir, if plan.without.keeps(Mechanism::PrivateFolder) { 0o700 } else { 0o755 })?;
     }
     Ok(folder.to_path_buf())
 }

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! etc     profiles/ images/ bindery.toml keys/ (0700)
-//! cache   distfiles/  downloads/SHA256  trees/NAME/REVISION/      rebuildable
+//! cache   distfiles/  downloads/SHA256  trees/NAME/REVISION/  resolutions/KEY      rebuildable
 //! state   state.json                                              format version
 //!         images/ blobs/sha256/ unpacked/DIGEST/                  OCI layout; unpacked once, never changed
 //!         layers/DIGEST/  l/SHORT -> ../layers/DIGEST             short names: mount(2) takes 4096 bytes of options
 //!         roots/LEASE/                                            upper and work directories while a sandbox runs
 //!         runs/ID/                                                request, plan, status, events, logs
+//!         commands.jsonl                                          what `run` and `shell` ran
 //!         profiles/NAME/{lock,pool/,generations/N/,current}
 //! run     leases/ID.json                                          locked by the process that holds the lease
 //! ```
@@ -72,6 +73,7 @@ impl State {
             self.distfiles(),
             self.downloads(),
             self.trees(),
+            self.resolutions(),
             self.blobs(),
             self.unpacked(),
             self.runs(),
@@ -124,6 +126,10 @@ impl State {
     /// Snapshots of ebuild repositories.
     pub fn trees(&self) -> PathBuf {
         self.cache.join("trees")
+    }
+    /// What resolvers answered before.
+    pub fn resolutions(&self) -> PathBuf {
+        self.cache.join("resolutions")
     }
     /// What is not cache: the folder that layers, roots and short names lie below.
     pub fn state(&self) -> &Path {

@@ -1,21 +1,28 @@
-//! The battery: what attackers try and what builds need, inside a sandbox, each as a probe with a name; and the proof
-//! that every attack's probe can fail.
+//! The battery: what attackers try, from inside a sandbox and from outside, and what builds need in one, each as a probe
+//! with a name; and the proof that every probe can fail.
 //!
 //! The probes (`battery/*.rs`, tables) run inside as this same static program. `ablation` switches off, in turn, each set
-//! of mechanisms that a probe names as what is in its way, and exactly the probes that name it must fail. All of it runs
-//! for whoever runs the tests and, when that is root, a second time for the user that `BINDERY_TEST_USER` names (see
-//! `sandbox.rs`). The same probes under other sandboxes: `docs/battery.md`.
+//! of mechanisms that a probe names as what is in its way, and takes away each grant (`grants`) that a need names; exactly
+//! the probes that name it must fail. `outside` does the same from outside. All of it runs for whoever runs the tests and,
+//! when that is root, a second time for the user that `BINDERY_TEST_USER` names (see `sandbox.rs`); in the virtual machine
+//! with everything on alone. The same probes under other sandboxes: `docs/battery.md`.
 
 #![expect(clippy::unwrap_used, reason = "what fails is the test")]
 
 #[path = "battery/ablation.rs"]
 mod ablation;
+#[path = "battery/bombs.rs"]
+mod bombs;
 #[path = "battery/calls.rs"]
 mod calls;
 #[path = "battery/calls_of_i386.rs"]
 mod calls_of_i386;
+#[path = "battery/endings.rs"]
+mod endings;
 #[path = "common/executable.rs"]
 mod executable;
+#[path = "battery/grants.rs"]
+mod grants;
 #[path = "sandbox/host.rs"]
 #[expect(dead_code, reason = "what the sandbox tests need besides")]
 mod host;
@@ -39,6 +46,8 @@ mod onstage;
 mod outside;
 #[path = "battery/peers.rs"]
 mod peers;
+#[path = "battery/places.rs"]
+mod places;
 #[path = "battery/probe.rs"]
 mod probe;
 #[path = "battery/program.rs"]
@@ -61,15 +70,18 @@ fn probes() {
 
 #[test]
 fn there_are_probes_enough_and_each_has_a_name_of_its_own() {
-    let names: std::collections::BTreeSet<_> = probe::all().map(|probe| probe.name).collect();
-    assert_eq!(names.len(), probe::all().count());
-    assert!(names.len() >= 120, "{}", names.len());
+    let all = || probe::all().map(|probe| probe.name).chain(outside::all().map(|probe| probe.name));
+    let names: std::collections::BTreeSet<_> = all().chain(outside::ELSEWHERE.iter().map(|(name, ..)| *name)).collect();
+    assert_eq!(names.len(), all().count() + outside::ELSEWHERE.len());
+    assert!(all().count() >= 120, "{}", names.len());
 }
 
+/// One after the other: together they could use up the host's inotify instances, as one probe tries.
 #[test]
-fn exactly_what_a_mechanism_guards_fails_without_it() {
-    let text = stage::perform("each_mechanism_in_turn", &[]);
-    println!("{text}");
+fn exactly_what_a_mechanism_guards_or_a_grant_is_for_fails_without_it() {
+    for part in ["each_mechanism_in_turn", "each_grant_missing"] {
+        println!("{}", stage::perform(part, &[]));
+    }
 }
 
 #[test]
@@ -78,10 +90,49 @@ fn what_is_tried_from_outside_fails_unless_what_guards_it_is_off() {
 }
 
 #[test]
+fn tests_that_stand_for_attacks_are_there() {
+    for (name, _, file, test) in outside::ELSEWHERE {
+        assert!(file.contains(&format!("fn {test}()")), "{name}: there is no test `{test}`");
+    }
+}
+
+#[test]
+#[ignore = "is part of what another does"]
+fn everything_that_is_tried_from_outside_fails() {
+    outside::run_with_everything();
+}
+
+#[test]
+#[ignore = "is part of what another does"]
+fn every_bomb_is_contained() {
+    outside::run_bombs();
+}
+
+/// For whoever has no time for more: the virtual machine.
+#[test]
+#[ignore = "is part of what the others do"]
+fn every_probe_holds() {
+    println!("{}", stage::perform("everything_on", &[]));
+}
+
+#[test]
 fn all_of_this_holds_for_an_ordinary_user() {
     if host::is_root() {
         println!("{}", as_user(&["--test-threads=2"], false));
     }
+}
+
+#[test]
+fn the_page_has_every_probe_as_it_is() {
+    let page = include_str!("../docs/battery.md");
+    let inside = probe::all().map(|probe| (probe.name, probe.stands_for, probe.guards));
+    let outside = outside::all().map(|probe| (probe.name, probe.stands_for, probe.guards));
+    let missing: Vec<_> = inside
+        .chain(outside)
+        .filter(|(name, stands_for, guards)| !page.contains(&peers::row(name, stands_for, guards)))
+        .map(|(name, ..)| name)
+        .collect();
+    assert!(missing.is_empty(), "not in docs/battery.md: {missing:?}; `./just battery-table` writes it");
 }
 
 /// Runs the probes under other sandboxes and writes the table: `just battery-table`.

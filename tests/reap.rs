@@ -33,6 +33,7 @@ fn a_lease_that_cannot_be_removed_is_told_and_the_others_are_reaped() {
     lease("1-400001-0", "the first", Path::new("/proc/version"));
     lease("1-400001-1", "the second", &removable);
     std::fs::create_dir(state.join("state/roots/1-400001-2")).unwrap();
+    std::fs::create_dir_all(state.join("state/.bindery-doctor-400001-0/overlay/work")).unwrap();
     for file in ["state/images/.new-half", "etc/keys/.new-half", "cache/distfiles/.part/half"] {
         std::fs::create_dir_all(state.join(file).parent().unwrap()).unwrap();
         std::fs::write(state.join(file), "half").unwrap();
@@ -45,10 +46,12 @@ fn a_lease_that_cannot_be_removed_is_told_and_the_others_are_reaped() {
         "removed what a dead process left: the second (1-400001-1)",
         "removed what a dead process left: no record (1-400001-2)",
         "removed what a dead process left: temporary files",
+        "removed what a dead process left: trials of `bindery doctor`",
         "bindery: 1 of the things left behind could not be removed",
     ] {
         assert!(said.contains(text), "no `{text}` in:\n{said}");
     }
+    assert!(!state.join("state/.bindery-doctor-400001-0").exists());
     assert!(!removable.exists() && !state.join("state/roots/1-400001-2").exists());
     for file in ["state/images/.new-half", "etc/keys/.new-half", "cache/distfiles/.part/half"] {
         assert!(!state.join(file).exists(), "{file}");

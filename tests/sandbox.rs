@@ -15,6 +15,8 @@
 
 #[path = "sandbox/bundles.rs"]
 mod bundles;
+#[path = "sandbox/commands.rs"]
+mod commands;
 #[path = "common/executable.rs"]
 mod executable;
 #[path = "sandbox/folders.rs"]
@@ -31,8 +33,12 @@ mod limits;
 mod refusals;
 #[path = "sandbox/streams.rs"]
 mod streams;
+#[path = "sandbox/terminal.rs"]
+mod terminal;
 #[path = "sandbox/v2.rs"]
 mod v2;
+#[path = "sandbox/window.rs"]
+mod window;
 
 use std::path::Path;
 

@@ -200,6 +200,10 @@ pub struct Edge {
 pub enum Kind {
     /// To build: BDEPEND, DEPEND.
     Build,
+    /// With `Build`: it is in DEPEND, and built against.
+    Link,
+    /// With `Build`: it is in BDEPEND, and its programs run. Where neither is said, it may be for both.
+    Tool,
     /// To run or to be merged: RDEPEND, IDEPEND.
     Run,
     /// Some time after it is merged: PDEPEND.

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! pool/CATEGORY/PACKAGE/PF-BUILD_ID.gpkg.tar    mode 0444, modification time = BUILD_TIME
-//! pool/CATEGORY/PACKAGE/PF-BUILD_ID.json        the record (version 1): facts, hashes, where it came from
+//! pool/CATEGORY/PACKAGE/PF-BUILD_ID.json        the record (version 2): facts, hashes, where it came from
 //! pool/CATEGORY/PACKAGE/.new-…                  being written, or left behind
+//! pool/CATEGORY/PACKAGE/.altered-…              no longer what was put there, and set aside
+//! checked.json                                  which packages were found good (`pool/checked.rs`)
 //! ```
 //!
 //! The package is copied beside its place, synced, renamed; then its record likewise. A package without a record does
@@ -23,7 +25,13 @@ use crate::fs::{self, PathError};
 use crate::package::facts::Facts;
 use crate::state::{Lock, ProfileDir};
 
-const VERSION: u32 = 1;
+mod checked;
+
+pub use checked::Checked;
+
+const VERSION: u32 = 2;
+/// The first version, which is read, too: its facts have no output digest.
+const FIRST: u32 = 1;
 /// No record comes near: the longest field is a dependency list of some tens of kilobytes.
 const RECORD_LIMIT: u64 = 16 << 20;
 const NEW: &str = ".new-";
@@ -64,6 +72,9 @@ pub struct Origin {
     pub run: Option<String>,
     /// When that was, in seconds since 1970.
     pub built: u64,
+    /// How long it took, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub milliseconds: Option<u64>,
 }
 
 /// What the next build of a package gets.
@@ -126,7 +137,8 @@ impl Pool {
         Ok(Entry { path, file, hashes, facts: facts.clone(), origin: origin.clone() })
     }
 
-    /// Notes that a package, which came out the same again, is also what this request makes. Only the record changes.
+    /// Notes that a package, which came out the same again, is also what this request makes, and what is known of it now:
+    /// `entry` with the facts of today. Only the record changes.
     pub fn note(&self, _held: &Lock, entry: &Entry, origin: &Origin) -> Result<Entry, PoolError> {
         let (facts, hashes) = (entry.facts.clone(), entry.hashes.clone());
         let content = Record { version: VERSION, facts, hashes, origin: origin.clone() };
@@ -158,13 +170,18 @@ impl Pool {
     /// A record that does not parse, contradicts its own name, or whose package has another length is an error that
     /// names it.
     pub fn entries(&self) -> Result<Vec<Entry>, PoolError> {
+        self.all()?.into_iter().map(whole).collect()
+    }
+
+    /// Returns all packages, sorted, with the length that each has.
+    fn all(&self) -> Result<Vec<(Entry, u64)>, PoolError> {
         let mut entries = Vec::new();
         for file in self.files()? {
             if file.extension().is_some_and(|e| e == "json") {
-                entries.extend(self.load(&file)?);
+                entries.extend(self.read(&file)?);
             }
         }
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
         Ok(entries)
     }
 
@@ -216,10 +233,15 @@ impl Pool {
 
     /// Returns the package of a record; nothing where the package was removed.
     fn load(&self, file: &Path) -> Result<Option<Entry>, PoolError> {
+        self.read(file)?.map(whole).transpose()
+    }
+
+    /// Returns the package of a record and the length of its file; nothing where the package was removed.
+    fn read(&self, file: &Path) -> Result<Option<(Entry, u64)>, PoolError> {
         let damaged = |why: String| PoolError::Damaged { file: file.to_path_buf(), why };
         let bytes = fs::read_at_most(file, RECORD_LIMIT)?;
         let header: Header = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-        if header.version != VERSION {
+        if !(FIRST..=VERSION).contains(&header.version) {
             return Err(PoolError::OtherVersion { file: file.to_path_buf(), found: header.version });
         }
         let Record { facts, hashes, origin, .. } =
@@ -230,9 +252,7 @@ impl Pool {
         }
         let package = self.dir.join(path.to_string());
         match fs::symlink_metadata(&package) {
-            Ok(meta) if meta.is_file() && meta.len() == hashes.size => {
-                Ok(Some(Entry { path, file: package, hashes, facts, origin }))
-            }
+            Ok(meta) if meta.is_file() => Ok(Some((Entry { path, file: package, hashes, facts, origin }, meta.len()))),
             Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Ok(_) => Err(PoolError::Altered { file: package }),
             Err(error) => Err(error.into()),
@@ -259,6 +279,11 @@ impl Pool {
     fn relative(&self, file: &Path) -> Option<String> {
         Some(file.strip_prefix(&self.dir).ok()?.to_str()?.to_string())
     }
+}
+
+/// Returns a package whose file has the length that its record says.
+fn whole((entry, length): (Entry, u64)) -> Result<Entry, PoolError> {
+    if length == entry.hashes.size { Ok(entry) } else { Err(PoolError::Altered { file: entry.file }) }
 }
 
 fn copy(from: &Path, folder: &Path, to: &Path, mtime: u64) -> Result<Hashes, PathError> {
@@ -298,7 +323,7 @@ pub enum PoolError {
         why: String,
     },
     /// Another bindery wrote a record.
-    #[error("`{}` says format {found}, this bindery reads {VERSION}; use the bindery that wrote it, or another --state", file.display())]
+    #[error("`{}` says format {found}, this bindery reads {FIRST} to {VERSION}; use the bindery that wrote it, or another --state", file.display())]
     OtherVersion {
         /// The record.
         file: PathBuf,
@@ -334,4 +359,4 @@ pub enum PoolError {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

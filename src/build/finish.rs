@@ -43,9 +43,10 @@ pub(super) fn finish(
     fs::set_mode(&out, 0o777)?;
     let Normalised { facts, is_new } = normalise(shop, cpv, upper, &out)?;
     if !is_new {
-        // The same came out again: the package stays, and what it can be made from is noted.
+        // The same came out again: the package stays, and what it can be made from is noted. An earlier bindery's record
+        // may lack what this one knows.
         let entry = shop.pool.find(cpv, facts.build_id)?.ok_or_else(|| BuildError::Vanished { cpv: cpv.clone() })?;
-        return Ok(shop.pool.note(shop.held, &entry, origin)?);
+        return Ok(shop.pool.note(shop.held, &Entry { facts, ..entry }, origin)?);
     }
     let signed = scratch.join("signed");
     shop.key.sign(out.join("package"), signed.clone()).map_err(BuildError::Sign)?;

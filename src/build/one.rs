@@ -12,7 +12,7 @@ use crate::binhost::pool::{Entry, Origin, Pool};
 use crate::build::finish;
 use crate::build::prepare::Prepared;
 use crate::build::record::Record;
-use crate::build::room::{Room, describe, full, interrupted, path};
+use crate::build::room::{Room, describe, full, interrupted, no_room, path};
 use crate::build::{BuildError, Host};
 use crate::event::{Event, Sink};
 use crate::fs::{self, File, PathError};
@@ -20,11 +20,14 @@ use crate::package::SigningKey;
 use crate::plan::Planned;
 use crate::profile::Profile;
 use crate::root::{Bind, Limits};
-use crate::sandbox::{Change, Exit, Status, Stopped, range};
+use crate::sandbox::{self, Change, Exit, Status, Stopped, range};
 use crate::state::Lock;
 
 /// The longest log that is kept, in bytes; a build that prints for ever would fill the disk.
 const LOG: u64 = 256 << 20;
+
+/// Where less than this is free, in bytes, a build is believed that says there was no space left.
+const LITTLE: u64 = 1 << 30;
 
 /// What every package of a run is built with.
 #[derive(Debug)]
@@ -107,8 +110,7 @@ fn build_in(
     room: &mut Room<'_>,
     dir: &Path,
 ) -> Result<Result<Entry, Telling>, BuildError> {
-    let host = shop.host;
-    let backend = shop.prepared.backend;
+    let (host, backend, started) = (shop.host, shop.prepared.backend, Instant::now());
     // Of this user's, and nobody else's: what lies below may be open to all.
     let scratch = dir.join("scratch");
     room.lease().owns_path(scratch.clone())?;
@@ -138,13 +140,14 @@ fn build_in(
     interrupted(host.cancel)?;
     full(host, &exit, &format!("building {}", planned.cpv))?;
     if exit.status != Status::Code(0) || exit.stopped.is_some() {
-        return Ok(Err(telling(shop, &exit, &dir.join("log"))?));
+        return Ok(Err(telling(shop, &planned.cpv, &exit, &dir.join("log"))?));
     }
     let origin = Origin {
         request: Some(planned.request.key()),
         inputs: planned.request.to_parts(),
         run: Some(record.status.id.clone()),
         built: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        milliseconds: u64::try_from(started.elapsed().as_millis()).ok(),
     };
     match finish::finish(shop, &planned.cpv, &room.upper(), &scratch, &origin) {
         Ok(entry) => Ok(Ok(entry)),
@@ -190,13 +193,19 @@ pub(super) fn lay_out(
 }
 
 /// Says why a build failed.
-fn telling(shop: &Shop<'_>, exit: &Exit, log: &Path) -> Result<Telling, BuildError> {
+fn telling(shop: &Shop<'_>, cpv: &Cpv, exit: &Exit, log: &Path) -> Result<Telling, BuildError> {
     let file = fs::open(log)?;
     let failure = shop
         .prepared
         .backend
         .failure(&mut std::io::BufReader::new(file))
         .map_err(|e| BuildError::Path(PathError::on("read", log)(e)))?;
+    // What fails for want of space and cleans up is over before anybody looks at what is free.
+    let no_space = failure.no_space && exit.stopped.is_none();
+    let limited = shop.limits.borrow().disk.is_some();
+    if no_space && !limited && sandbox::free_space(shop.host.state.state()).is_some_and(|free| free < LITTLE) {
+        return Err(no_room(shop.host, &format!("building {cpv}")));
+    }
     let mut reason = match (&exit.stopped, failure.reason) {
         (None, Some(reason)) => reason,
         _ => describe(exit),
@@ -204,7 +213,7 @@ fn telling(shop: &Shop<'_>, exit: &Exit, log: &Path) -> Result<Telling, BuildErr
     if let Some(phase) = failure.phase {
         reason.push_str(&format!(" (in {phase})"));
     }
-    if let Some(limit) = exit.stopped.and_then(limit) {
+    if let Some(limit) = exit.stopped.and_then(limit).or((no_space && limited).then_some("limits.disk")) {
         reason.push_str(&format!("; if it needs more, raise `{limit}` in the profile"));
     }
     Ok((reason, failure.telling))

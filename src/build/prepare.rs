@@ -5,14 +5,15 @@ use std::path::Path;
 
 use crate::atom::{Atom, Cpv, Name};
 use crate::backend::{self, Backend, Resolution, Settings};
-use crate::binhost::pool::Pool;
+use crate::binhost::pool::{Checked, Entry, Pool};
+use crate::build::answer::Answer;
 use crate::build::room::{self, Mounts};
-use crate::build::{BuildError, Host};
+use crate::build::{BuildError, Host, Outlook};
 use crate::config::{self, Search};
-use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::image::{self, Image, ImageError};
-use crate::plan::{self, Graph, Inputs, Plan, Pooled, Request};
+use crate::package::Facts;
+use crate::plan::{self, Graph, Inputs, Output, Plan, Pooled, Request, Shells};
 use crate::profile::{Limits, Profile};
 use crate::sandbox;
 use crate::tree::{self, Tree};
@@ -32,6 +33,10 @@ pub struct Prepared {
     pub(super) mounts: Mounts,
     /// What the pool had when the plan was made.
     pub(super) pooled: plan::Pool,
+    /// What is known around the plan.
+    pub outlook: Outlook,
+    /// What lies there and is not what was put there.
+    pub(super) altered: Vec<Entry>,
 }
 
 /// Makes the plan for a profile. `configuration` is a folder to be made, which must stay as long as the plan is used.
@@ -56,13 +61,39 @@ pub fn prepare(
         configuration: (backend.configuration_path(), configuration.to_path_buf()),
         distfiles: host.state.distfiles(),
     };
-    on(Event::Step { what: format!("planning {} for {}", words(atoms), profile.name) });
-    let output = room::resolve(host, profile, &image, &mounts, backend.resolve(atoms), on)?;
-    let resolution = backend.resolution(&output)?;
+    let step = backend.resolve(atoms);
+    let seen: Vec<_> = settings.trees.iter().map(|settings| settings.path()).zip(&trees).collect();
+    let answer = Answer::to(host.state, &image, &seen, configuration, &step)?;
+    let resolution = match answer.known().and_then(|known| backend.resolution(&known).ok()) {
+        Some(resolution) => resolution,
+        None => {
+            on(Event::Step { what: format!("planning {} for {}", words(atoms), profile.name) });
+            let output = room::resolve(host, profile, &image, &mounts, step, on)?;
+            let resolution = backend.resolution(&output)?;
+            if resolution.ok {
+                answer.keep(&output);
+            }
+            resolution
+        }
+    };
     check(host, &trees, atoms, &resolution)?;
-    let pooled = pooled(&Pool::open(&host.state.profile(&profile.name)))?;
-    let plan = decide(&resolution, &image, &mounts, &pooled, &host.state.distfiles(), host.source_date(profile))?;
-    Ok(Prepared { image, trees, plan, backend, mounts, pooled })
+    let home = host.state.profile(&profile.name);
+    let checked = Pool::open(&home).check()?;
+    let pooled = pooled(&checked);
+    let definition = image::Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
+        .map_err(ImageError::from)?;
+    let (toolchain, setup) = (toolchain(&image), definition.setup());
+    let inputs = Inputs {
+        resolution: &resolution,
+        toolchain: &toolchain,
+        image: &setup,
+        mounts: &mounts.sources(),
+        configuration: &mounts.configuration.1,
+        shells: Shells::default(),
+    };
+    let plan = decide(&inputs, &pooled, &host.state.distfiles(), host.source_date(profile))?;
+    let outlook = Outlook::of(&plan, &checked.good, &home)?;
+    Ok(Prepared { image, trees, plan, outlook, backend, mounts, pooled, altered: checked.altered })
 }
 
 /// Returns how many jobs a build may run at a time: no more than it can keep processors busy.
@@ -107,18 +138,22 @@ fn check(host: &Host<'_>, trees: &[Tree], atoms: &[Atom], resolution: &Resolutio
     if refusals.is_empty() { Ok(()) } else { Err(BuildError::Refused { refusals, distfiles: host.state.distfiles() }) }
 }
 
-fn decide(
-    resolution: &Resolution,
-    image: &Image,
-    mounts: &Mounts,
-    pooled: &plan::Pool,
-    distfiles: &Path,
-    source_date: u64,
-) -> Result<Plan, BuildError> {
-    // What is in the image counts, not how it was packed.
-    let packages = Digest::of(serde_json::to_vec(&(&image.origin.debs, &image.origin.wheels)).expect("plain data"));
-    let inputs =
-        Inputs { resolution, image: &packages, mounts: &mounts.sources(), configuration: &mounts.configuration.1 };
+/// Returns the image's packages that can change what is built, by role. They count, not how the image was packed.
+fn toolchain(image: &Image) -> BTreeMap<String, String> {
+    let debs = image.origin.debs.iter().map(|deb| (deb.name.as_str(), deb.version.as_str()));
+    let wheels = image.origin.wheels.iter().map(|wheel| (wheel.name.as_str(), wheel.version.as_str()));
+    plan::toolchain(debs, wheels)
+}
+
+/// Returns what a package offers those that are built with it; nothing where the record's rules are not today's.
+pub(super) fn output(facts: &Facts) -> Option<Output> {
+    let offers = facts.offers.as_ref().filter(|offers| offers.is_current())?;
+    let (link, archives, tools) = (offers.link.clone(), offers.archives.clone(), offers.tools.clone());
+    Some(Output { link, archives, tools })
+}
+
+fn decide(inputs: &Inputs<'_>, pooled: &plan::Pool, distfiles: &Path, source_date: u64) -> Result<Plan, BuildError> {
+    let resolution = inputs.resolution;
     let mut requests = BTreeMap::new();
     for package in &resolution.packages {
         let mut request = inputs.request(package)?;
@@ -131,17 +166,19 @@ fn decide(
 }
 
 /// Returns what the plan compares with.
-fn pooled(pool: &Pool) -> Result<plan::Pool, BuildError> {
+fn pooled(checked: &Checked) -> plan::Pool {
     let mut pooled = plan::Pool::new();
-    for entry in pool.entries()? {
+    let good = checked.good.iter().map(|entry| (entry, false));
+    for (entry, altered) in good.chain(checked.altered.iter().map(|entry| (entry, true))) {
         let Some(request) = Request::from_parts(&entry.origin.inputs) else { continue };
-        let known = Pooled { build_id: entry.facts.build_id, content: entry.facts.content.clone(), request };
+        let (build_id, content, output) = (entry.facts.build_id, entry.facts.content.clone(), output(&entry.facts));
+        let known = Pooled { build_id, content, request, output, altered };
         pooled.entry(entry.facts.cpv.clone()).or_default().push(known);
     }
     for builds in pooled.values_mut() {
         builds.sort_by_key(|build| build.build_id);
     }
-    Ok(pooled)
+    pooled
 }
 
 fn words(atoms: &[Atom]) -> String {

@@ -164,8 +164,13 @@ pub(super) fn full(host: &Host<'_>, exit: &Exit, what: &str) -> Result<(), Build
     if exit.stopped != Some(Stopped::Full) {
         return Ok(());
     }
+    Err(no_room(host, what))
+}
+
+/// Returns the error of a full disk.
+pub(super) fn no_room(host: &Host<'_>, what: &str) -> BuildError {
     let source = std::io::Error::from_raw_os_error(nix::libc::ENOSPC);
-    Err(BuildError::Full { what: what.to_string(), folder: host.state.state().to_path_buf(), source })
+    BuildError::Full { what: what.to_string(), folder: host.state.state().to_path_buf(), source }
 }
 
 /// Returns a profile's limits in the root's terms.

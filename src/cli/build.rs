@@ -1,19 +1,17 @@
 //! `bindery build`: builds packages and everything they need, and publishes them.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::atom::{Atom, Name};
-use crate::build::{self, BuildError, Host, Prepared};
+use crate::build::{self, BuildError, Host};
 use crate::cli::context::Context;
 use crate::cli::events::shower;
 use crate::cli::limits::LimitArgs;
-use crate::cli::report::{self, Failure, Kind, Outcome, say, table};
-use crate::plan::Action;
+use crate::cli::plan;
+use crate::cli::report::{Failure, Kind, Outcome, say};
 use crate::profile::Profile;
 use crate::root::bundle::ROOTFS;
-use crate::sandbox::{IdRange, range};
-use crate::state::Lease;
+use crate::sandbox::IdRange;
 use crate::{fs, layer};
 
 /// Arguments of `bindery build`.
@@ -28,7 +26,7 @@ pub(super) struct Args {
     atoms: Vec<Atom>,
     #[command(flatten)]
     limits: LimitArgs,
-    /// Say what would be built and why, and build nothing
+    /// Say what would be built and why, and build nothing: `bindery plan` says more
     #[arg(long)]
     pretend: bool,
     /// Build nothing, but write the step that would build the package to a new folder, as an OCI bundle
@@ -51,18 +49,15 @@ SOURCE_DATE_EPOCH, where it is set, wins over the profile's source-date-epoch.";
 pub(super) fn build(cx: &Context, args: Args) -> Outcome {
     let mut profile = Profile::load(&cx.config, &args.profile)?;
     args.limits.over(&mut profile.limits)?;
-    let asked = if args.atoms.is_empty() { vec!["@world".parse().expect("it is an atom")] } else { args.atoms };
-    let atoms = profile.expand(&asked).map_err(|e| {
-        let hints = e.hints();
-        Failure { hints, ..Failure::new(Kind::User, e) }
-    })?;
+    let (asked, atoms) = asked(&profile, args.atoms)?;
     let ids = cx.prepare()?;
     let host = host(cx, &ids)?;
     if let Some(folder) = &args.bundle_only {
         return bundle(cx, &host, &profile, &atoms, folder);
     }
     if args.pretend {
-        return pretend(cx, &host, &profile, &atoms);
+        let prepared = plan::prepare(cx, &host, &profile, &atoms).map_err(|e| e.or_interrupted(&cx.cancel))?;
+        return plan::show(cx, &prepared);
     }
     let asked: Vec<String> = asked.iter().map(ToString::to_string).collect();
     let status = build::build(&host, &profile, &atoms, &asked, &mut shower(cx.json))?;
@@ -75,6 +70,16 @@ pub(super) fn build(cx: &Context, args: Args) -> Outcome {
     let failed: Vec<_> = status.failed.iter().map(ToString::to_string).collect();
     Err(Failure::new(Kind::Build, anyhow::anyhow!("{} of {} failed: {}", failed.len(), of(&status), failed.join(", ")))
         .hint(format!("the whole log: bindery log {}", failed[0])))
+}
+
+/// Returns what is wanted, as it was asked for and without sets.
+pub(super) fn asked(profile: &Profile, atoms: Vec<Atom>) -> Result<(Vec<Atom>, Vec<Atom>), Failure> {
+    let asked = if atoms.is_empty() { vec!["@world".parse().expect("it is an atom")] } else { atoms };
+    let atoms = profile.expand(&asked).map_err(|e| {
+        let hints = e.hints();
+        Failure { hints, ..Failure::new(Kind::User, e) }
+    })?;
+    Ok((asked, atoms))
 }
 
 /// Writes the bundle of one package's step, and says how to run it.
@@ -101,7 +106,7 @@ fn of(status: &build::Status) -> String {
     format!("{} packages", status.built.len() + status.failed.len() + status.skipped.len())
 }
 
-fn host<'a>(cx: &'a Context, ids: &'a IdRange) -> Result<Host<'a>, Failure> {
+pub(super) fn host<'a>(cx: &'a Context, ids: &'a IdRange) -> Result<Host<'a>, Failure> {
     Ok(Host {
         state: &cx.state,
         config: &cx.config,
@@ -118,49 +123,6 @@ fn source_date() -> Result<Option<u64>, Failure> {
     #[expect(clippy::disallowed_methods, reason = "this is part of cli")]
     let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") else { return Ok(None) };
     text.parse().map(Some).map_err(|_| Failure::user(format!("SOURCE_DATE_EPOCH=`{text}` is not a number of seconds")))
-}
-
-fn pretend(cx: &Context, host: &Host<'_>, profile: &Profile, atoms: &[Atom]) -> Outcome {
-    let prepared = plan(cx, host, profile, atoms).map_err(|e| e.or_interrupted(&cx.cancel))?;
-    if cx.json { report::print_json(&prepared.plan) } else { show(&prepared) }
-}
-
-/// Makes a plan with a configuration that is there only meanwhile.
-fn plan(cx: &Context, host: &Host<'_>, profile: &Profile, atoms: &[Atom]) -> Result<Prepared, BuildError> {
-    let mut lease = Lease::take(&cx.state, &format!("a plan for {}", profile.name))?;
-    let folder = cx.state.runs().join(format!("plan-{}", lease.id()));
-    lease.owns_path(folder.clone())?;
-    fs::create_dir_new(&folder, 0o700)?;
-    range::admit(host.ids, &folder)?;
-    let prepared = build::prepare(host, profile, atoms, &folder.join("portage"), &mut shower(false));
-    fs::remove_dir_all(&folder)?;
-    lease.release()?;
-    prepared
-}
-
-fn show(prepared: &Prepared) -> Outcome {
-    let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
-    let rows: Vec<_> = prepared
-        .plan
-        .packages
-        .iter()
-        .map(|planned| {
-            let action = if matches!(planned.action, Action::Build(_)) { "build" } else { "reuse" };
-            if action == "build" {
-                sizes.extend(planned.distfiles.iter().map(|file| (file.dist.name.as_str(), file.dist.size)));
-            }
-            let flags = planned.iuse.iter().map(|flag| {
-                let on = planned.use_flags.contains(flag);
-                format!("{}{flag}", if on { "" } else { "-" })
-            });
-            let flags = flags.collect::<Vec<_>>().join(" ");
-            [action.to_string(), planned.cpv.to_string(), flags, planned.action.to_string()]
-        })
-        .collect();
-    let count = prepared.plan.to_build().count();
-    let sources = report::bytes(sizes.values().sum());
-    let summary = format!("{count} to build from {sources} of source archives, {} unchanged", rows.len() - count);
-    report::print(&format!("{}{summary}\n", table(["action", "package", "USE", "why"], &rows)))
 }
 
 impl From<BuildError> for Failure {

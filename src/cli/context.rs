@@ -12,7 +12,7 @@ use crate::cli::events::shower;
 use crate::cli::report::{Failure, Kind};
 use crate::cli::{reap, signals};
 use crate::config::{Config, Search};
-use crate::sandbox::IdRange;
+use crate::sandbox::{IdRange, Keys};
 use crate::state::State;
 
 /// What every command needs.
@@ -24,14 +24,16 @@ pub(super) struct Context {
     pub config: Config,
     /// Whether results are printed as JSON.
     pub json: bool,
-    /// Set by the first signal.
+    /// Set by the first signal that asks for an end.
     pub cancel: Arc<AtomicBool>,
+    /// Signals that are for a running command.
+    pub keys: Arc<Keys>,
 }
 
 impl Context {
     /// Finds the state and the configuration.
     pub(super) fn new(state: Option<PathBuf>, config: Option<PathBuf>, json: bool) -> Result<Self, Failure> {
-        let cancel = signals::catch()
+        let asked = signals::catch()
             .map_err(|e| Failure::new(Kind::System, anyhow::Error::new(e).context("cannot wait for signals")))?;
         let cwd = std::env::current_dir()
             .map_err(|e| Failure::new(Kind::System, anyhow::Error::new(e).context("cannot find the current folder")))?;
@@ -52,7 +54,7 @@ impl Context {
             search = Search::of(std::iter::once(first).chain(search.folders().to_vec()).collect());
         }
         let config = Config::load(search)?;
-        Ok(Self { state, config, json, cancel })
+        Ok(Self { state, config, json, cancel: asked.cancel, keys: asked.keys })
     }
 
     /// Makes the folders of the state and removes what dead processes left there; returns the id range that roots of

@@ -35,7 +35,7 @@ fn line(event: &Event) -> Option<String> {
             format!("  limits changed: {}", limits.join(", "))
         }
         Event::BuildFinished { cpv, build_id, content, milliseconds } => {
-            let seconds = humantime::format_duration(std::time::Duration::from_secs(milliseconds / 1000));
+            let seconds = report::time(*milliseconds);
             format!("  built {cpv}, build {build_id}, content {} in {seconds}", content.short())
         }
         Event::BuildFailed { cpv, reason, telling, log } => {

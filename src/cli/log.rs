@@ -1,11 +1,13 @@
-//! `bindery log`: runs, and the logs of their packages.
+//! `bindery log`: runs, the logs of their packages, and what `run` and `shell` ran.
 
 use std::path::PathBuf;
 
 use crate::build::{self, Outcome as Stands, Status};
+use crate::cli::commands::{self, Command, How};
 use crate::cli::context::Context;
 use crate::cli::report::{self, Failure, Kind, Outcome, table};
 use crate::fs;
+use crate::sandbox::{Status as Exited, Stopped};
 
 /// Arguments of `bindery log`.
 #[derive(Debug, clap::Args)]
@@ -16,10 +18,23 @@ pub(super) struct Args {
     /// Look only at this run; its beginning is enough, and `last` is the newest
     #[arg(long, value_name = "ID")]
     run: Option<String>,
+    /// List all that is kept of what `run` and `shell` ran, not only the last ones below the runs; with `--json`, also
+    /// what isolation and limits each really had
+    #[arg(long, conflicts_with_all = ["package", "run"])]
+    commands: bool,
 }
+
+/// How many commands are listed unless all are asked for.
+const LAST: usize = 10;
+/// How much of a command line is listed.
+const WIDTH: usize = 60;
 
 /// Lists runs, or prints the newest log of a package.
 pub(super) fn log(cx: &Context, args: &Args) -> Outcome {
+    if args.commands {
+        let commands = commands::all(&cx.state).map_err(system)?;
+        return if cx.json { report::print_json(&commands) } else { report::print(&list_commands(&commands)) };
+    }
     let mut runs = build::runs(&cx.state).map_err(|e| Failure::new(Kind::System, e))?;
     if let Some(id) = &args.run {
         let newest = runs.last().map(|run| run.id.clone());
@@ -33,11 +48,11 @@ pub(super) fn log(cx: &Context, args: &Args) -> Outcome {
     match &args.package {
         Some(package) => print_log(cx, &runs, package),
         None if cx.json => report::print_json(&runs),
-        None => list(&runs),
+        None => list(cx, &runs, args.run.is_none()),
     }
 }
 
-fn list(runs: &[Status]) -> Outcome {
+fn list(cx: &Context, runs: &[Status], with_commands: bool) -> Outcome {
     let rows: Vec<_> = runs
         .iter()
         .map(|run| {
@@ -53,7 +68,51 @@ fn list(runs: &[Status]) -> Outcome {
             [run.id.clone(), run.profile.to_string(), outcome.to_string(), run.atoms.join(" "), what.join(", ")]
         })
         .collect();
-    report::print(&table(["run", "profile", "outcome", "asked for", "packages"], &rows))
+    let mut text = table(["run", "profile", "outcome", "asked for", "packages"], &rows);
+    let commands = if with_commands { commands::all(&cx.state).map_err(system)? } else { Vec::new() };
+    let last = &commands[commands.len().saturating_sub(LAST)..];
+    if !last.is_empty() {
+        text.push('\n');
+        text.push_str(&list_commands(last));
+    }
+    report::print(&text)
+}
+
+fn list_commands(commands: &[Command]) -> String {
+    let rows = commands.iter().map(|command| {
+        let begun = &command.begun;
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(begun.at);
+        let line = format!("{}: {}", begun.from, begun.command.join(" "));
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = match line.char_indices().nth(WIDTH) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None => line,
+        };
+        [
+            humantime::format_rfc3339_seconds(at).to_string(),
+            begun.lease.clone(),
+            begun.tool.clone(),
+            begun.network.clone(),
+            outcome(command),
+            line,
+        ]
+    });
+    table(["started", "lease", "tool", "network", "outcome", "command"], &rows.collect::<Vec<_>>())
+}
+
+fn outcome(command: &Command) -> String {
+    match &command.how {
+        None if command.running => "running".to_string(),
+        None => "killed".to_string(),
+        Some(How::Error(_)) => "error".to_string(),
+        Some(How::Exit(told)) => match (told.stopped, told.status) {
+            (Some(Stopped::Cancelled), _) => "interrupted".to_string(),
+            (Some(stopped), _) => format!("limit: {}", format!("{stopped:?}").to_lowercase()),
+            (None, Exited::Code(0)) => "done".to_string(),
+            (None, Exited::Code(code)) => format!("exit {code}"),
+            (None, Exited::Signal(signal)) => format!("signal {signal}"),
+        },
+    }
 }
 
 fn print_log(cx: &Context, runs: &[Status], package: &str) -> Outcome {

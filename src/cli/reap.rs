@@ -16,7 +16,7 @@ use crate::event::{Event, Sink};
 use crate::process::chain;
 use crate::sandbox::{self, IdRange};
 use crate::state::{self, LockError, StaleLease, State};
-use crate::{distfiles, fs, layer};
+use crate::{distfiles, doctor, fs, layer};
 
 /// What a sweep came to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,11 @@ pub(super) struct Swept {
 pub(super) fn reap(cx: &Context) -> Outcome {
     cx.prepare_state()?;
     let ids = IdRange::detect(cx.config.ids).map_err(|e| Failure::new(Kind::System, e))?;
-    let Swept { removed, failed } = sweep(&cx.state, &ids, &mut shower(cx.json))?;
+    let mut swept = sweep(&cx.state, &ids, &mut shower(cx.json))?;
+    // Nobody else looks for these: they are in nobody's way.
+    let trials = doctor::remove_abandoned(&cx.state, Some(&ids)).map_err(Into::into);
+    swept.note("trials of `bindery doctor`", trials, &mut shower(cx.json));
+    let Swept { removed, failed } = swept;
     match (removed, failed.len()) {
         (0, 0) => say("nothing was left behind"),
         (_, 0) => {}

@@ -10,8 +10,8 @@
 //! | 70 | a bug in bindery |
 //! | 130 | stopped by a signal |
 //!
-//! `bindery run` and `bindery shell` pass the command's own status on (128 + signal when a signal ended it) and use 125
-//! for bindery's failures, 130 when a signal stopped bindery, 126 for a command that cannot be executed and 127 for one that is not there.
+//! `bindery run` and `bindery shell` pass the command's own status on (128 + signal when a signal ended it, or bindery) and
+//! use 125 for bindery's failures, 126 for a command that cannot be executed and 127 for one that is not there.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -186,6 +186,11 @@ pub fn print_json(value: &impl serde::Serialize) -> Outcome {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Failure::new(Kind::Internal, anyhow::Error::new(e).context("cannot write JSON")))?;
     print(&text)
+}
+
+/// Returns milliseconds as a person says them: `2m 5s`.
+pub fn time(milliseconds: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(milliseconds.div_ceil(1000))).to_string()
 }
 
 /// Returns rows as aligned columns, two spaces apart.

@@ -6,13 +6,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::atom::RootPath;
-use crate::cli::Source;
 use crate::cli::context::Context;
 use crate::cli::events::shower;
 use crate::cli::limits::LimitArgs;
 use crate::cli::report::{Failure, Kind, Outcome, say};
+use crate::cli::{Source, commands};
 use crate::config::Defaults;
 use crate::image;
+use crate::process::chain;
 use crate::profile::{self, Profile};
 use crate::root::{self, Bind, Limits, Network, Root, Tmpfs};
 use crate::sandbox::{self, Early, Exit, IdRange, SandboxError, Status, Stdio, Stopped};
@@ -163,16 +164,16 @@ pub(super) fn run(cx: &Context, args: Args) -> Outcome {
     if let Some(folder) = &args.bundle {
         return bundle::run(cx, folder, terminal);
     }
-    enter(cx, args.room, args.command, terminal)
+    enter(cx, "run", args.room, args.command, terminal)
 }
 
 /// Opens a shell, with a terminal if there is one.
 pub(super) fn shell(cx: &Context, args: ShellArgs) -> Outcome {
     let terminal = std::io::stdin().is_terminal();
-    enter(cx, args.room, vec!["/bin/bash".into(), "-l".into()], terminal)
+    enter(cx, "shell", args.room, vec!["/bin/bash".into(), "-l".into()], terminal)
 }
 
-fn enter(cx: &Context, args: RoomArgs, command: Vec<String>, terminal: bool) -> Outcome {
+fn enter(cx: &Context, tool: &str, args: RoomArgs, command: Vec<String>, terminal: bool) -> Outcome {
     let profile = args.source.profile.as_ref().map(|name| Profile::load(&cx.config, name)).transpose()?;
     let binds = binds(&args)?;
     let limits = limits(&args, profile.as_ref(), &cx.config.defaults)?;
@@ -194,7 +195,16 @@ fn enter(cx: &Context, args: RoomArgs, command: Vec<String>, terminal: bool) -> 
         let root = Root { lower: ground.layers.clone(), upper: Some(upper.to_path_buf()) };
         Ok(root::spec(&root, &binds, &tmpfs, &command, &limits, network))
     };
-    finish(&start(cx, &ids, early, spec)?)
+    finish(&start(cx, &ids, early, (tool, &from(&args.source)), spec)?)
+}
+
+/// Returns what a root is made of, for the record.
+fn from(source: &Source) -> String {
+    match (&source.image, &source.profile) {
+        (Some(image), _) => format!("image {image}"),
+        (None, Some(profile)) => format!("profile {profile}"),
+        (None, None) => source.root.iter().fold("root".to_string(), |text, dir| format!("{text} {}", dir.display())),
+    }
 }
 
 /// What is said of every sandbox that is none in this respect.
@@ -226,21 +236,29 @@ fn ground(cx: &Context, ids: &IdRange, source: &Source, profile: Option<&Profile
 }
 
 /// Runs what a spec says; it is made for the folder, relative to the state's, that holds what is written in the root.
+/// Recorded is which tool was asked for, and what the root is made of.
 fn start(
     cx: &Context,
     ids: &IdRange,
     early: Option<Early>,
+    (tool, from): (&str, &str),
     spec: impl FnOnce(&Path) -> Result<oci_spec::runtime::Spec, Failure>,
 ) -> Result<Exit, Failure> {
-    let mut lease = Lease::take(&cx.state, "bindery run").map_err(|e| Failure::new(Kind::System, e))?;
+    let mut lease = Lease::take(&cx.state, &format!("bindery {tool}")).map_err(|e| Failure::new(Kind::System, e))?;
     let folder = lease.root().to_path_buf();
     let base = cx.state.state();
     let relative = folder.strip_prefix(base).unwrap_or(&folder);
     let exit = spec(relative).and_then(|spec| {
         let terminal = spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
         let stdio = if terminal { Stdio::Terminal } else { Stdio::Relay };
+        let id = lease.id().to_string();
+        commands::begin(&cx.state, &id, tool, from, &spec).map_err(|e| Failure::new(Kind::System, e))?;
         let request = sandbox::Request { spec: &spec, ids, base, lease: &mut lease, stdio, cancel: &cx.cancel };
-        Ok(sandbox::run_and_discard(request, early)?)
+        let exit = sandbox::run_and_discard(request, early, Some(&cx.keys));
+        if let Err(e) = commands::end(&cx.state, &id, exit.as_ref().map_err(|e| chain(e))) {
+            say(&format!("bindery: {}", chain(&e)));
+        }
+        Ok(exit?)
     });
     // Whether it could be started or not, nothing is left to be found by the next command.
     let removed = layer::remove(ids, &folder).map_err(|e| Failure::new(Kind::System, e));
@@ -252,7 +270,8 @@ fn start(
 }
 
 fn finish(exit: &Exit) -> Outcome {
-    if let Some(reached) = exit.reached() {
+    // Whoever stopped it has been told so, and may have stopped it because their terminal takes no more.
+    if let Some(reached) = exit.reached().filter(|_| exit.stopped != Some(Stopped::Cancelled)) {
         say(&format!("bindery: {reached}"));
     }
     match exit.status {

@@ -1,6 +1,8 @@
 //! The file system that the state lies on, or will: what it is, how much room there is, and what it can do.
 
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{StatVfsMountFlags, XattrFlags};
@@ -9,6 +11,8 @@ use crate::doctor::host::Host;
 use crate::doctor::trial;
 use crate::doctor::{Check, advice};
 use crate::fs::{self, PathError};
+use crate::layer;
+use crate::sandbox::IdRange;
 use crate::state::State;
 
 /// Below this an image and a build of any size do not fit, in bytes.
@@ -36,19 +40,34 @@ const KINDS: [(u32, &str); 17] = [
     (0x5346_544e, "NTFS"),
 ];
 
-/// A new folder beside the state, or where that will be; it is removed when this is dropped.
+/// What the names of such folders begin with.
+const PREFIX: &str = ".bindery-doctor-";
+/// How often one is made that somebody takes for abandoned before it is locked.
+const TRIES: u32 = 100;
+
+/// A new folder beside the state, or where that will be; it is removed when this is dropped, and locked until then.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) folder: PathBuf,
+    _lock: File,
 }
 
 impl Place {
     /// Makes it in the folder of the state, or the nearest above that is there.
     pub(super) fn make(state: &State) -> Result<Self, PathError> {
-        let existing = state.state().ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
-        let folder = existing.join(format!(".bindery-doctor-{}", std::process::id()));
-        fs::create_dir_new(&folder, 0o755)?;
-        Ok(Self { folder })
+        let dir = nearest(state);
+        for number in 0.. {
+            let folder = dir.join(format!("{PREFIX}{}-{number}", std::process::id()));
+            match fs::create_dir_new(&folder, 0o755) {
+                Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists && number < TRIES => continue,
+                made => made?,
+            }
+            // Or who removes abandoned ones was faster.
+            if let Some(lock) = fs::open(&folder).ok().filter(|lock| lock.try_lock().is_ok() && folder.exists()) {
+                return Ok(Self { folder, _lock: lock });
+            }
+        }
+        unreachable!("every number is tried")
     }
 
     /// Returns a new folder in it, for one trial.
@@ -60,10 +79,41 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The kernel's own folder of a trial that was killed has no permission bits.
-        let _ = fs::set_mode(&self.folder.join("overlay/work/work"), 0o700);
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = remove(&self.folder);
     }
+}
+
+fn nearest(state: &State) -> &Path {
+    state.state().ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"))
+}
+
+fn remove(folder: &Path) -> Result<(), PathError> {
+    // The kernel's own folder of a trial that was killed has no permission bits.
+    let _ = fs::set_mode(&folder.join("overlay/work/work"), 0o700);
+    fs::remove_dir_all(folder)
+}
+
+/// Removes the folders that were left by a process that was killed; returns how many there were.
+pub(super) fn remove_abandoned(state: &State, ids: Option<&IdRange>) -> Result<usize, PathError> {
+    let (mut removed, me) = (0, rustix::process::geteuid());
+    for folder in fs::read_dir_if_exists(nearest(state))? {
+        let named = folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(PREFIX));
+        let ours = |found: &fs::Metadata| found.is_dir() && (me.is_root() || found.uid() == me.as_raw());
+        if !named || !fs::symlink_metadata(&folder).as_ref().is_ok_and(ours) {
+            continue;
+        }
+        // One that is locked is at work.
+        let Some(lock) = fs::open(&folder).ok().filter(|lock| lock.try_lock().is_ok()) else { continue };
+        match (remove(&folder), ids) {
+            (Ok(()), _) => {}
+            // What the whole sandbox left belongs to the id range.
+            (Err(_), Some(ids)) if layer::clear(ids, &folder).is_ok() => {}
+            (Err(e), _) => return Err(e),
+        }
+        drop(lock);
+        removed += 1;
+    }
+    Ok(removed)
 }
 
 pub(super) fn checks(host: &Host, place: &Place, state: &State) -> Vec<Check> {
@@ -241,5 +291,19 @@ mod tests {
         fs::create_dir_all(&place.part("overlay").unwrap().join("work/work")).unwrap();
         drop(place);
         assert!(fs::read_dir(dir.path()).unwrap().is_empty());
+    }
+    #[test]
+    fn what_a_killed_doctor_left_is_removed_and_one_at_work_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::below(&dir.path().join("not/yet/there"));
+        let place = Place::make(&state).unwrap();
+        let left = dir.path().join(format!("{PREFIX}400001-0"));
+        fs::create_dir_all(&left.join("overlay/work/work")).unwrap();
+        fs::set_mode(&left.join("overlay/work/work"), 0).unwrap();
+        fs::write(&dir.path().join(format!("{PREFIX}file")), "").unwrap();
+        assert_eq!(remove_abandoned(&state, None).unwrap(), 1);
+        assert!(!left.exists() && place.folder.exists());
+        let second = Place::make(&state).unwrap();
+        assert_ne!(second.folder, place.folder);
     }
 }

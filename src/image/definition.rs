@@ -85,6 +85,16 @@ pub struct Recipe {
     pub environment: BTreeMap<String, String>,
 }
 
+impl Definition {
+    /// Returns a digest of what is set up in the image beside packages, which have versions of their own: users, folders,
+    /// links, files and their changes, what is dropped, and the environment.
+    pub fn setup(&self) -> Digest {
+        let Recipe { drop, groups, users, folders, links, files, replacements, environment, .. } = &self.recipe;
+        let all = (drop, groups, users, folders, links, files, replacements, environment);
+        Digest::of(serde_json::to_vec(&all).expect("a definition is plain data"))
+    }
+}
+
 /// How an image is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]

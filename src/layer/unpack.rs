@@ -30,34 +30,57 @@ pub struct Unpacked {
 
 /// Unpacks the archive that `reader` yields into `into`, which must not exist yet.
 pub(super) fn unpack(reader: impl Read, into: &Path, limits: Limits) -> Result<Unpacked, UnpackError> {
-    fs::create_dir_new(into, 0o755)?;
-    let root = Beneath::open(into)?;
+    let mut folder = Filling::new(into)?;
     let mut archive = Archive::new(reader, limits);
-    let mut folders: Vec<(PathBuf, u64)> = Vec::new();
-    // Archives list a folder's files one after the other: mostly the same folder as before.
-    let mut last: Option<(PathBuf, OwnedFd)> = None;
     while let Some(member) = archive.next_member()? {
-        if member.kind == Kind::Folder {
-            folders.push((member.path.clone(), member.mtime));
-        }
-        let Some(name) = member.path.file_name() else {
-            finish(&root, root.fd(), &member)?;
-            continue;
-        };
-        let folder = member.path.parent().unwrap_or(Path::new(""));
-        if last.as_ref().is_none_or(|(path, _)| path != folder) {
-            last = Some((folder.to_path_buf(), open_folder(&root, folder, &member)?));
-        }
-        let (_, parent) = last.as_ref().expect("it was set just above");
-        create(&root, parent, name, &member, &mut archive)?;
+        folder.add(&member, &mut archive)?;
     }
-    for (path, mtime) in folders.into_iter().rev() {
-        let folder = root.folder(&path).map_err(root.fail("open", &path))?;
-        rustix::fs::futimens(&folder, &times(mtime)).map_err(root.fail("set the time of", &path))?;
-    }
+    let root = folder.finish()?;
     rustix::fs::syncfs(root.fd()).map_err(root.fail("write to the disk what is in", Path::new("")))?;
     let (members, bytes) = archive.totals();
     Ok(Unpacked { members, bytes })
+}
+
+/// A new folder that is being filled.
+#[derive(Debug)]
+pub(super) struct Filling {
+    root: Beneath,
+    /// Folders whose times are set at the end.
+    folders: Vec<(PathBuf, u64)>,
+    /// Archives list a folder's files one after the other: mostly the same folder as before.
+    last: Option<(PathBuf, OwnedFd)>,
+}
+
+impl Filling {
+    /// Makes the folder, which must not exist yet.
+    pub(super) fn new(into: &Path) -> Result<Self, PathError> {
+        fs::create_dir_new(into, 0o755)?;
+        Ok(Self { root: Beneath::open(into)?, folders: Vec::new(), last: None })
+    }
+
+    /// Adds a member; `data` yields what a file holds.
+    pub(super) fn add(&mut self, member: &Member, data: &mut dyn Read) -> Result<(), UnpackError> {
+        if member.kind == Kind::Folder {
+            self.folders.push((member.path.clone(), member.mtime));
+        }
+        let Some(name) = member.path.file_name() else { return finish(&self.root, self.root.fd(), member) };
+        let folder = member.path.parent().unwrap_or(Path::new(""));
+        if self.last.as_ref().is_none_or(|(path, _)| path != folder) {
+            self.last = Some((folder.to_path_buf(), open_folder(&self.root, folder, member)?));
+        }
+        let (_, parent) = self.last.as_ref().expect("it was set just above");
+        create(&self.root, parent, name, member, data)
+    }
+
+    /// Sets the folders' times.
+    pub(super) fn finish(self) -> Result<Beneath, UnpackError> {
+        let root = self.root;
+        for (path, mtime) in self.folders.into_iter().rev() {
+            let folder = root.folder(&path).map_err(root.fail("open", &path))?;
+            rustix::fs::futimens(&folder, &times(mtime)).map_err(root.fail("set the time of", &path))?;
+        }
+        Ok(root)
+    }
 }
 
 fn create(
@@ -65,7 +88,7 @@ fn create(
     parent: &OwnedFd,
     name: &OsStr,
     member: &Member,
-    archive: &mut Archive<impl Read>,
+    data: &mut dyn Read,
 ) -> Result<(), UnpackError> {
     let path = &member.path;
     let made = |error: Errno| match error {
@@ -82,7 +105,7 @@ fn create(
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600)).map_err(made)?;
             let mut file = fs::File::from(file);
-            let written = io::copy(archive, &mut file).map_err(|e| match e.kind() {
+            let written = io::copy(data, &mut file).map_err(|e| match e.kind() {
                 io::ErrorKind::UnexpectedEof => ArchiveError::Truncated.into(),
                 _ => UnpackError::from(root.fail("write", path)(e)),
             })?;

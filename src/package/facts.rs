@@ -7,6 +7,7 @@ use crate::digest::Digest;
 
 use super::contents::Summary;
 use super::metadata::{BUILD_ID, BUILD_TIME, Metadata};
+use super::offers::Offers;
 
 /// What a package says of itself, in the words of Portage's metadata. Texts are one line, words separated by one space.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -67,6 +68,9 @@ pub struct Facts {
     pub elf: Vec<Elf>,
     /// Each file that runs with other rights than its caller's.
     pub privileged: Vec<Privileged>,
+    /// The output digest; records of earlier binderies have none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub offers: Option<Offers>,
 }
 
 /// A set-user-id or set-group-id file.
@@ -102,8 +106,14 @@ pub struct Elf {
 }
 
 impl Facts {
-    /// Returns the facts that metadata and image tell; build number and time are those of the metadata.
-    pub fn new(metadata: &Metadata, summary: &Summary, content: Digest) -> Result<Self, FactsError> {
+    /// Returns the facts that metadata and image tell; build number and time are those of the metadata. Who does not ask
+    /// what it offers has no `offers`.
+    pub fn new(
+        metadata: &Metadata,
+        summary: &Summary,
+        content: Digest,
+        offers: Option<Offers>,
+    ) -> Result<Self, FactsError> {
         let m = Values(metadata);
         let number = |key: &'static str| m.required(key)?.parse().map_err(|_| FactsError::Value(key));
         let cpv =
@@ -137,6 +147,7 @@ impl Facts {
             entries: summary.entries,
             elf: m.elf()?,
             privileged: summary.privileged.clone(),
+            offers,
         })
     }
 }

@@ -3,11 +3,11 @@
 //!
 //! 1. The outer layer ([`super::gpkg`]): exactly Portage's four members; its Manifest lists them with these digests.
 //! 2. The metadata: read, checked, put in canonical form.
-//! 3. The image, first time: checked entry by entry; this gives the content digest.
+//! 3. The image, first time: checked entry by entry; this gives content digest and output digest.
 //! 4. The build number: that of a known package with this content, or the next. A known one ends it here.
 //! 5. The image, second time: written in canonical form into the new container, without ever being unpacked to disk.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::atom::{BuildId, Cpv};
@@ -22,6 +22,7 @@ use super::header::{Format, Header};
 use super::listing::Listing;
 use super::manifest::{self, ManifestError};
 use super::metadata::{self, BUILD_ID, BUILD_TIME, Metadata, MetadataError};
+use super::offers::{Collector, Offers};
 use super::stream::Compressed;
 
 /// From how many bytes of files on Portage writes the outer layer in GNU form.
@@ -66,14 +67,14 @@ pub fn build_time(source_date: u64, build_id: BuildId) -> Option<u64> {
 /// Makes one package canonical. On an error no output remains.
 pub fn normalise(options: &NormaliseOptions) -> Result<Normalised, NormaliseError> {
     let mut input = Input::open(options)?;
-    let (metadata, content, summary) = input.examine()?;
+    let (metadata, summary, content, offers) = input.examine()?;
     let known = options.known.iter().find(|(digest, _)| *digest == content);
     let build_id = known.map_or(options.next, |(_, build_id)| *build_id);
     let build_time = build_time(options.source_date, build_id).ok_or(NormaliseError::Time)?;
     let mut metadata = metadata;
     metadata.insert(BUILD_ID.to_string(), build_id.to_string().into_bytes());
     metadata.insert(BUILD_TIME.to_string(), format!("{build_time}\n").into_bytes());
-    let facts = Facts::new(&metadata, &summary, content)?;
+    let facts = Facts::new(&metadata, &summary, content, Some(offers))?;
     if facts.cpv != options.cpv {
         return Err(NormaliseError::Other { expected: options.cpv.to_string(), found: facts.cpv.to_string() });
     }
@@ -112,19 +113,21 @@ impl<'a> Input<'a> {
     }
 
     /// Reads everything once.
-    fn examine(&mut self) -> Result<(Metadata, Digest, contents::Summary), NormaliseError> {
+    fn examine(&mut self) -> Result<(Metadata, contents::Summary, Digest, Offers), NormaliseError> {
         let source_date = self.options.source_date;
         let metadata = metadata::read(self.container.unpack(METADATA, &mut self.file, metadata::LIMIT)?, None)?;
         let metadata = metadata::canonical(metadata)?;
         let mut listing = Listing::new(source_date, &metadata).map_err(MetadataError::from)?;
         let image = self.container.unpack(IMAGE, &mut self.file, contents::LIMIT)?;
-        let summary = contents::walk(image, source_date, false, &mut listing, &mut |_, _| Ok(()))?;
+        let mut offers = Collector::new(&metadata).map_err(MetadataError::from)?;
+        let visit = &mut |entry: &Header, data: &mut dyn Read| offers.entry(entry, data);
+        let summary = contents::walk(image, source_date, false, &mut listing, visit)?;
         // Portage gives the metadata's outer header ustar form always, the image's that of the image itself.
         let outer = if summary.portage_size >= PORTAGE_GNU { Format::Gnu } else { Format::Ustar };
         if self.container.formats != [outer, Format::Ustar, summary.found, outer] {
             return Err(NormaliseError::Gnu);
         }
-        Ok((metadata, listing.finish(), summary))
+        Ok((metadata, summary, listing.finish(), offers.finish()))
     }
 
     /// Reads the image again and writes the canonical package.

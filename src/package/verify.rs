@@ -22,6 +22,7 @@ use super::listing::Listing;
 use super::manifest::{self, ManifestError};
 use super::metadata::{self, MetadataError};
 use super::normalise;
+use super::offers::Collector;
 use super::signature::{self, SignatureError, Signed};
 
 /// A package whose signatures are good and whose form is ours.
@@ -96,9 +97,10 @@ fn content(file: &mut (impl Read + Seek), container: &Container, build_time: u64
     let source_date = source_date.ok_or(VerifyError::Name)?;
     let metadata = metadata::read(container.unpack(METADATA, file, metadata::LIMIT)?, Some(source_date))?;
     let mut listing = Listing::new(source_date, &metadata).map_err(MetadataError::from)?;
+    let mut offers = Collector::new(&metadata).map_err(MetadataError::from)?;
     let image = container.unpack(IMAGE, file, contents::LIMIT)?;
-    let summary = contents::walk(image, source_date, true, &mut listing, &mut |_, _| Ok(()))?;
-    let facts = Facts::new(&metadata, &summary, listing.finish())?;
+    let summary = contents::walk(image, source_date, true, &mut listing, &mut |entry, data| offers.entry(entry, data))?;
+    let facts = Facts::new(&metadata, &summary, listing.finish(), Some(offers.finish()))?;
     let same =
         facts.build_id == build_id && facts.build_time == build_time && normalise::prefix(&facts) == container.prefix;
     if same { Ok(facts) } else { Err(VerifyError::Name) }

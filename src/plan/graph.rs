@@ -1,6 +1,7 @@
 //! What each package's build root has to hold. Pure.
 //!
-//! A build root starts with what the package is built with, and with everything that needs in turn to run. The
+//! A build root starts with what the package is built with, and with everything that needs in turn to run. Each of these
+//! has a role there: what is built against (DEPEND), or what runs (BDEPEND); what these need to run has theirs. The
 //! resolver's order is the order of building: it has already broken run-time cycles, which do no harm. What a
 //! dependency needs to run and is built only later (it is part of such a cycle, or a PDEPEND) is left out, because
 //! there is no other way.
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::atom::Cpv;
 use crate::backend::Resolution;
-use crate::backend::resolution::Kind;
+use crate::backend::resolution::{Kind, Word};
 
 /// What each package needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,16 +23,28 @@ pub struct Graph {
 pub struct Node {
     /// What its build root starts with, in the order of building.
     pub needs: Vec<Cpv>,
+    /// What each of these is there for.
+    pub roles: BTreeMap<Cpv, BTreeSet<Role>>,
     /// What it needs to run, directly, in the order of building.
     pub runtime: Vec<Cpv>,
     /// What should be in its build root and cannot, being built later.
     pub missing: Vec<Cpv>,
 }
 
+/// What a package is to one that is built with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It is compiled against and linked with, or needed by what is.
+    Link,
+    /// Its programs run while the other is built, or it is needed by such.
+    Tool,
+}
+
 impl Node {
     /// Returns the node of a package that needs nothing.
     pub(super) fn none() -> Self {
-        Self { needs: Vec::new(), runtime: Vec::new(), missing: Vec::new() }
+        Self { needs: Vec::new(), roles: BTreeMap::new(), runtime: Vec::new(), missing: Vec::new() }
     }
 }
 
@@ -40,11 +53,18 @@ impl Graph {
     pub fn new(resolution: &Resolution) -> Result<Self, GraphError> {
         let order: BTreeMap<&Cpv, usize> =
             resolution.packages.iter().enumerate().map(|(at, package)| (&package.cpv, at)).collect();
-        let mut build: BTreeMap<&Cpv, BTreeSet<&Cpv>> = BTreeMap::new();
+        let tools_apart: BTreeMap<&Cpv, bool> =
+            resolution.packages.iter().map(|package| (&package.cpv, has_bdepend(&package.eapi))).collect();
+        let mut build: BTreeMap<&Cpv, [BTreeSet<&Cpv>; 2]> = BTreeMap::new();
         let mut run: BTreeMap<&Cpv, BTreeSet<&Cpv>> = BTreeMap::new();
         for edge in resolution.edges.iter().filter(|edge| edge.from != edge.to) {
             if edge.kinds.contains(&Kind::Build) {
-                build.entry(&edge.from).or_default().insert(&edge.to);
+                let [link, tool] = build.entry(&edge.from).or_default();
+                let apart = tools_apart.get(&edge.from).copied().unwrap_or_default();
+                let [is_link, is_tool] = [Kind::Link, Kind::Tool].map(|kind| edge.kinds.contains(&kind));
+                let either = !apart || is_link == is_tool;
+                link.extend((either || is_link).then_some(&edge.to));
+                tool.extend((either || is_tool).then_some(&edge.to));
             }
             if edge.kinds.contains(&Kind::Run) || edge.kinds.contains(&Kind::Post) {
                 run.entry(&edge.from).or_default().insert(&edge.to);
@@ -54,18 +74,26 @@ impl Graph {
         for package in &resolution.packages {
             let cpv = &package.cpv;
             let direct = build.get(cpv).cloned().unwrap_or_default();
-            if let Some(later) = direct.iter().find(|needed| order.get(*needed) >= order.get(cpv)) {
+            if let Some(later) = direct.iter().flatten().find(|needed| order.get(*needed) >= order.get(cpv)) {
                 return Err(GraphError(Box::new([cpv.clone(), (*later).clone()])));
             }
-            let (mut earlier, later): (Vec<&Cpv>, Vec<&Cpv>) = closure(&direct, &run)
-                .into_iter()
-                .filter(|needed| *needed != cpv)
-                .partition(|needed| order.get(needed) < order.get(cpv));
+            let mut roles: BTreeMap<&Cpv, BTreeSet<Role>> = BTreeMap::new();
+            for (start, role) in direct.iter().zip([Role::Link, Role::Tool]) {
+                for needed in closure(start, &run) {
+                    roles.entry(needed).or_default().insert(role);
+                }
+            }
+            roles.remove(cpv);
+            let (mut earlier, later): (Vec<&Cpv>, Vec<&Cpv>) =
+                roles.keys().copied().partition(|needed| order.get(needed) < order.get(cpv));
+            roles.retain(|needed, _| order.get(needed) < order.get(cpv));
             earlier.sort_by_key(|cpv| order.get(cpv));
             let mut runtime: Vec<&Cpv> = run.get(cpv).into_iter().flatten().copied().collect();
             runtime.sort_by_key(|cpv| order.get(cpv));
             let owned = |cpvs: Vec<&Cpv>| cpvs.into_iter().cloned().collect();
-            nodes.insert(cpv.clone(), Node { needs: owned(earlier), runtime: owned(runtime), missing: owned(later) });
+            let (needs, runtime, missing) = (owned(earlier), owned(runtime), owned(later));
+            let roles = roles.into_iter().map(|(cpv, roles)| (cpv.clone(), roles)).collect();
+            nodes.insert(cpv.clone(), Node { needs, roles, runtime, missing });
         }
         Ok(Self { nodes })
     }
@@ -74,6 +102,11 @@ impl Graph {
     pub fn node(&self, cpv: &Cpv) -> Option<&Node> {
         self.nodes.get(cpv)
     }
+}
+
+/// Returns whether an EAPI tells tools from what is built against: those from 7 on (PMS 8.1).
+fn has_bdepend(eapi: &Word) -> bool {
+    eapi.as_str().parse::<u32>().is_ok_and(|eapi| eapi >= 7)
 }
 
 /// Returns some packages and everything they need to run.
@@ -139,6 +172,29 @@ mod tests {
         let graph = graph("theme app", &[("app", "theme", &[Kind::Run])]);
         assert_eq!(names(&node(&graph, "app").needs), "");
         assert_eq!(names(&node(&graph, "app").runtime), "theme");
+    }
+
+    #[test]
+    fn what_a_package_is_there_for_goes_over_to_what_it_needs_to_run() {
+        let edges: &[(&str, &str, &[Kind])] = &[
+            ("app", "tool", &[Kind::Build, Kind::Tool]),
+            ("app", "lib", &[Kind::Build, Kind::Link]),
+            ("app", "virtual", &[Kind::Build]),
+            ("tool", "both", &[Kind::Run]),
+            ("lib", "both", &[Kind::Run]),
+            ("tool", "libc", &[Kind::Run]),
+        ];
+        let mut resolution = resolution("both libc lib tool virtual app", edges);
+        let roles = |resolution: &Resolution| {
+            let graph = Graph::new(resolution).unwrap();
+            let roles = node(&graph, "app").roles.iter();
+            roles.map(|(cpv, roles)| format!("{} {roles:?}", cpv.package)).collect::<Vec<_>>()
+        };
+        let expected = ["both {Link, Tool}", "lib {Link}", "libc {Tool}", "tool {Tool}", "virtual {Link, Tool}"];
+        assert_eq!(roles(&resolution), expected);
+        // Before EAPI 7, DEPEND was for both.
+        resolution.packages[5].eapi = "6".parse().unwrap();
+        assert!(roles(&resolution).iter().all(|line| line.ends_with("{Link, Tool}")));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! The resolver says which files; it ran among ebuilds and is believed only as far as they lie in what is mounted.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::atom::RootPath;
@@ -11,21 +13,56 @@ use crate::digest::Digest;
 use crate::fs::{self, PathError};
 
 use super::Request;
+use super::request::ASKS;
 
 /// The largest file that a tree or a configuration may have a package depend on.
 const LIMIT: u64 = 64 << 20;
+
+/// What shell code calls or reads to learn of installed packages more than their files: versions and flags.
+const QUESTIONS: [&str; 4] = ["has_version", "best_version", "portageq", "db/pkg"];
 
 /// What all packages of a plan have in common.
 #[derive(Debug, Clone)]
 pub struct Inputs<'a> {
     /// What the resolver said.
     pub resolution: &'a Resolution,
-    /// A digest over the image's list of packages.
+    /// The image's packages that count, by role, see [`super::toolchain()`].
+    pub toolchain: &'a BTreeMap<String, String>,
+    /// A digest of what the image's definition sets up beside packages.
     pub image: &'a Digest,
     /// What is mounted in the root, and the folders on the host: each tree, and the configuration.
     pub mounts: &'a [(RootPath, PathBuf)],
     /// The folder on the host that holds the whole configuration.
     pub configuration: &'a Path,
+    /// What was read already: many packages inherit the same eclasses.
+    pub shells: Shells,
+}
+
+/// Shell files that were read.
+#[derive(Debug, Clone, Default)]
+pub struct Shells(RefCell<BTreeMap<PathBuf, Shell>>);
+
+/// What is known of a shell file.
+#[derive(Debug, Clone)]
+struct Shell {
+    digest: String,
+    /// Whether it may ask for more of installed packages than their files.
+    asks: bool,
+}
+
+impl Shells {
+    fn read(&self, path: &Path) -> Result<Shell, InputsError> {
+        if let Some(known) = self.0.borrow().get(path) {
+            return Ok(known.clone());
+        }
+        check(path)?;
+        let bytes = fs::read_at_most(path, LIMIT)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let asks = QUESTIONS.iter().any(|question| text.contains(question));
+        let shell = Shell { digest: Digest::of(&bytes).to_string(), asks };
+        self.0.borrow_mut().insert(path.to_path_buf(), shell.clone());
+        Ok(shell)
+    }
 }
 
 impl Inputs<'_> {
@@ -40,6 +77,9 @@ impl Inputs<'_> {
         }
         for (name, value) in &package.env {
             request.set(format!("env {name}"), value);
+        }
+        for (role, packages) in self.toolchain {
+            request.set(format!("toolchain {role}"), packages);
         }
         request.set("image", self.image.to_string());
         self.tree(package, &mut request)?;
@@ -57,14 +97,20 @@ impl Inputs<'_> {
             .find(|(path, _)| path.as_path().ends_with(package.repo.as_str()))
             .ok_or_else(|| InputsError::Tree { cpv: package.cpv.to_string(), tree: package.repo.to_string() })?;
         let ebuild = inside(tree, &tree.join(&package.ebuild))?;
-        request.set("ebuild", digest(&ebuild)?);
+        let Shell { digest, mut asks } = self.shells.read(&ebuild)?;
+        request.set("ebuild", digest);
         let mut files = Vec::new();
         list(&ebuild.with_file_name("files"), Path::new(""), &mut files)?;
         if !files.is_empty() {
             request.set("files", Digest::of(files.concat()).to_string());
         }
         for eclass in &package.eclasses {
-            request.set(format!("eclass {}", eclass.name), digest(&self.on_host(&eclass.path)?)?);
+            let shell = self.shells.read(&self.on_host(&eclass.path)?)?;
+            request.set(format!("eclass {}", eclass.name), shell.digest);
+            asks = asks || shell.asks;
+        }
+        if asks {
+            request.set(ASKS, "yes");
         }
         Ok(())
     }
@@ -74,7 +120,11 @@ impl Inputs<'_> {
     fn configuration(&self, package: &Package, request: &mut Request) -> Result<(), InputsError> {
         let mut shell = Vec::new();
         for path in &self.resolution.bashrcs {
-            shell.push(format!("{path} {}\n", digest(&self.on_host(path)?)?));
+            let profile = self.shells.read(&self.on_host(path)?)?;
+            shell.push(format!("{path} {}\n", profile.digest));
+            if profile.asks {
+                request.set(ASKS, "yes");
+            }
         }
         let (category, name, slot) =
             (package.cpv.category.as_str(), package.cpv.package.as_str(), package.slot.as_str());
@@ -90,6 +140,10 @@ impl Inputs<'_> {
         for name in &names {
             list(self.configuration, &Path::new("env").join(category).join(name), &mut shell)?;
             list(self.configuration, &Path::new("patches").join(category).join(name), &mut patches)?;
+        }
+        if shell.len() > self.resolution.bashrcs.len() {
+            // The administrator's own shell code may ask anything.
+            request.set(ASKS, "yes");
         }
         for (part, entries) in [("bashrc", shell), ("patches", patches)] {
             if !entries.is_empty() {
@@ -115,11 +169,14 @@ fn inside(dir: &Path, path: &Path) -> Result<PathBuf, InputsError> {
 }
 
 fn digest(path: &Path) -> Result<String, InputsError> {
-    let metadata = fs::symlink_metadata(path)?;
-    if !metadata.is_file() || metadata.len() > LIMIT {
-        return Err(InputsError::NoFile(path.to_path_buf()));
-    }
+    check(path)?;
     Ok(Digest::of_file(path)?.to_string())
+}
+
+/// Refuses what is no file, or an absurd one.
+fn check(path: &Path) -> Result<(), InputsError> {
+    let metadata = fs::symlink_metadata(path)?;
+    if metadata.is_file() && metadata.len() <= LIMIT { Ok(()) } else { Err(InputsError::NoFile(path.to_path_buf())) }
 }
 
 /// Appends a line for every file and link below `dir/path`, which may be missing: links by their target, not followed.
@@ -193,8 +250,10 @@ mod tests {
             let (tree, etc) = (self.dir.path().join("tree"), self.dir.path().join("etc"));
             let mounts =
                 [("/var/db/repos/tree".parse().unwrap(), tree), ("/etc/portage".parse().unwrap(), etc.clone())];
-            let image = Digest::of("image");
-            let inputs = Inputs { resolution: &self.resolution, image: &image, mounts: &mounts, configuration: &etc };
+            let (toolchain, image) = (BTreeMap::new(), Digest::of("image"));
+            let (toolchain, image, configuration) = (&toolchain, &image, etc.as_path());
+            let (resolution, mounts, shells) = (&self.resolution, &mounts, Shells::default());
+            let inputs = Inputs { resolution, toolchain, image, mounts, configuration, shells };
             inputs.request(&self.resolution.packages[0])
         }
 
@@ -215,14 +274,36 @@ mod tests {
             ("tree/c/app/app-1.ebuild", "the ebuild changed"),
             ("tree/c/app/files/fix.patch", "a file beside the ebuild is new"),
             ("tree/eclass/x.eclass", "eclass `x` changed"),
-            ("etc/bashrc", "the bashrc is new"),
-            ("etc/env/c/app", "the bashrc changed"),
             ("etc/patches/c/app/a.patch", "a user patch is new"),
             ("etc/patches/c/app-1-r0/b.patch", "a user patch changed"),
             ("etc/patches/c/app-1:0/c.patch", "a user patch changed"),
         ] {
             assert_eq!(host.change(path), [change], "{path}");
         }
+        let asks = "whether the ebuild may ask what is installed changed";
+        assert_eq!(host.change("etc/bashrc"), ["the bashrc is new", asks]);
+        assert_eq!(host.change("etc/env/c/app"), ["the bashrc changed"]);
+    }
+
+    #[test]
+    fn an_ebuild_that_asks_what_is_installed_is_found_out() {
+        let mut host = Host::new();
+        let asks = |host: &Host| host.request().unwrap().to_parts().contains_key(ASKS);
+        assert!(!asks(&host));
+        host.put("tree/c/app/app-1.ebuild", "has_version a/b && x");
+        assert!(asks(&host));
+        host.put("tree/c/app/app-1.ebuild", "EAPI=8");
+        host.resolution.packages[0].eclasses =
+            serde_json::from_str(r#"[{"name":"x","path":"/var/db/repos/tree/eclass/x.eclass"}]"#).unwrap();
+        host.put("tree/eclass/x.eclass", "best_version a/b");
+        assert!(asks(&host));
+        host.put("tree/eclass/x.eclass", "");
+        assert!(!asks(&host));
+        host.put("tree/profiles/profile.bashrc", "ls /var/db/pkg");
+        host.resolution.bashrcs = vec!["/var/db/repos/tree/profiles/profile.bashrc".parse().unwrap()];
+        assert!(asks(&host));
+        host.put("tree/profiles/profile.bashrc", "true");
+        assert!(!asks(&host));
     }
 
     #[test]
@@ -233,6 +314,9 @@ mod tests {
             "tree/c/lib/lib-1.ebuild",
             "etc/patches/c/lib/a.patch",
             "etc/patches/c/app-2/a.patch",
+            // What it says is in what the resolver answers, as far as it matters.
+            "etc/make.conf",
+            "etc/package.use/own",
         ] {
             assert_eq!(host.change(path), [""; 0], "{path}");
         }

@@ -6,23 +6,65 @@
 //! ```text
 //! use  features                                  as the package manager says
 //! env NAME                                       every variable that configuration sets, ARCH and CHOST among them
-//! image                                          the image's list of packages
+//! toolchain ROLE                                 packages of the image and their versions ([`super::toolchain`])
+//! image                                          a digest of what the image's definition sets up beside packages
 //! ebuild  files  eclass NAME  bashrc  patches    digests of what the tree and the configuration have
+//! asks                                           the ebuild may ask for versions and flags of what is installed
 //! distfile NAME                                  the Manifest's digest
-//! dependency CATEGORY/NAME:SLOT                  what was in the build root, with its content digest
+//! dependency CATEGORY/NAME:SLOT                  what was in the build root, with its sub-slot, and of its output digest
+//! link  archives  tools …                          the parts that count for the role it was there in
+//! installed …                                      version and flags, where the ebuild may ask for them
 //! ```
+//!
+//! Which change has whom built again, and why that is enough, is in `docs/keys.md`.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::atom::Cpv;
+use crate::backend::resolution::Word;
 use crate::digest::Digest;
+
+use super::Role;
+
+mod change;
+pub use change::Change;
 
 /// Changes whenever bindery itself makes different packages of the same inputs.
 const VERSION: u32 = 1;
 
 /// The name of the version among the parts that are kept.
 const VERSION_PART: &str = "version";
+
+/// The part that says that an ebuild may ask what is installed.
+pub(super) const ASKS: &str = "asks";
+/// The parts that say what was in the build root, each with a name after it.
+const DEPENDENCIES: [&str; 5] = ["dependency", "link", "archives", "tools", "installed"];
+
+/// What a package offers those that are built with it: the parts of its output digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// What compiling and linking against it can see.
+    pub link: Digest,
+    /// What linking statically takes over.
+    pub archives: Digest,
+    /// What running its programs can see.
+    pub tools: Digest,
+}
+
+/// What a package is once it is installed, beside its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    slot: Word,
+    sub_slot: Word,
+    use_flags: BTreeSet<Word>,
+}
+
+impl Identity {
+    /// Returns the identity of a package with these flags on, of those it knows.
+    pub fn new(slot: &Word, sub_slot: &Word, use_flags: &BTreeSet<Word>) -> Self {
+        Self { slot: slot.clone(), sub_slot: sub_slot.clone(), use_flags: use_flags.clone() }
+    }
+}
 
 /// What a package is built from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -44,14 +86,30 @@ impl Request {
         self.parts.insert(part.into(), value.into());
     }
 
-    /// Adds what was in the build root.
-    pub fn set_dependency(&mut self, cpv: &Cpv, slot: &str, content: &Digest) {
-        self.set(format!("dependency {}:{slot}", cpv.cp()), format!("{cpv} {content}"));
+    /// Adds what was in the build root for these roles: as much of it as can be seen.
+    pub fn set_dependency(&mut self, cpv: &Cpv, identity: &Identity, roles: &BTreeSet<Role>, output: &Output) {
+        let Identity { slot, sub_slot, use_flags } = identity;
+        let name = format!("{}:{slot}", cpv.cp());
+        self.set(format!("dependency {name}"), sub_slot.as_str());
+        // What is there for no reason that is known may be there for any.
+        let has = |role| roles.is_empty() || roles.contains(&role);
+        if has(Role::Link) {
+            self.set(format!("link {name}"), output.link.to_string());
+            self.set(format!("archives {name}"), output.archives.to_string());
+        }
+        if has(Role::Tool) {
+            self.set(format!("tools {name}"), output.tools.to_string());
+        }
+        if self.parts.contains_key(ASKS) {
+            let words = std::iter::once(cpv.to_string()).chain(use_flags.iter().map(Word::to_string));
+            self.set(format!("installed {name}"), words.collect::<Vec<_>>().join(" "));
+        }
     }
 
     /// Returns the request without what was in the build root.
     pub(super) fn without_dependencies(&self) -> Self {
-        let parts = self.parts.iter().filter(|(part, _)| !part.starts_with("dependency "));
+        let kind = |part: &str| part.split(' ').next().unwrap_or_default().to_string();
+        let parts = self.parts.iter().filter(|(part, _)| !DEPENDENCIES.contains(&kind(part).as_str()));
         Self { version: self.version, parts: parts.map(|(part, value)| (part.clone(), value.clone())).collect() }
     }
 
@@ -78,147 +136,12 @@ impl Request {
     pub fn changes_since(&self, earlier: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
         if self.version != earlier.version {
-            changes.push(Change("bindery's way of building changed".to_string()));
+            changes.push(Change::version());
         }
-        let mut names: Vec<&String> = self.parts.keys().chain(earlier.parts.keys()).collect();
-        names.sort_by_key(|name| (rank(name), (*name).clone()));
-        names.dedup();
-        for name in names {
-            let (new, old) = (self.parts.get(name), earlier.parts.get(name));
-            if new != old {
-                changes.push(Change(describe(name, old.map(String::as_str), new.map(String::as_str))));
-            }
-        }
+        changes.extend(change::between(&earlier.parts, &self.parts));
         changes
     }
 }
 
-/// One difference between two requests, as a sentence fragment: `USE changed: +nls`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Change(String);
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What a person changes comes first, what follows from something else last.
-fn rank(part: &str) -> usize {
-    const ORDER: &[&str] = &["ebuild", "files", "patches", "use", "env", "eclass", "distfile", "bashrc", "features"];
-    let kind = part.split(' ').next().unwrap_or_default();
-    match kind {
-        "image" => ORDER.len() + 1,
-        "dependency" => ORDER.len() + 2,
-        kind => ORDER.iter().position(|known| *known == kind).unwrap_or(ORDER.len()),
-    }
-}
-
-fn describe(part: &str, old: Option<&str>, new: Option<&str>) -> String {
-    let (kind, name) = part.split_once(' ').unwrap_or((part, ""));
-    let set = |name: &str| match (old, new) {
-        (None, Some(new)) => format!("{name} is now set: `{new}`"),
-        (Some(old), None) => format!("{name} is no longer set (it was `{old}`)"),
-        _ => format!("{name} changed: `{}` to `{}`", old.unwrap_or_default(), new.unwrap_or_default()),
-    };
-    let thing = |name: &str| match (old, new) {
-        (None, _) => format!("{name} is new"),
-        (_, None) => format!("{name} is gone"),
-        _ => format!("{name} changed"),
-    };
-    match kind {
-        "use" => format!("USE changed: {}", words(old, new)),
-        "features" => format!("FEATURES changed: {}", words(old, new)),
-        "env" => set(name),
-        "dependency" => dependency(old, new),
-        "eclass" => thing(&format!("eclass `{name}`")),
-        "distfile" => thing(&format!("distfile `{name}`")),
-        "files" => thing("a file beside the ebuild"),
-        "patches" => thing("a user patch"),
-        "image" => "the image changed".to_string(),
-        _ => thing(&format!("the {kind}")),
-    }
-}
-
-/// Returns `+new -old` of two lists of words.
-fn words(old: Option<&str>, new: Option<&str>) -> String {
-    let list = |text: Option<&str>| text.unwrap_or_default().split_whitespace().map(str::to_string).collect::<Vec<_>>();
-    let (old, new) = (list(old), list(new));
-    let added = new.iter().filter(|word| !old.contains(word)).map(|word| format!("+{word}"));
-    let gone = old.iter().filter(|word| !new.contains(word)).map(|word| format!("-{word}"));
-    added.chain(gone).collect::<Vec<_>>().join(" ")
-}
-
-fn dependency(old: Option<&str>, new: Option<&str>) -> String {
-    let cpv = |text: Option<&str>| text.unwrap_or_default().split(' ').next().unwrap_or_default().to_string();
-    match (old, new) {
-        (None, new) => format!("it is now built with `{}`", cpv(new)),
-        (old, None) => format!("it is no longer built with `{}`", cpv(old)),
-        (old, new) if cpv(old) != cpv(new) => format!("it is now built with `{}` instead of `{}`", cpv(new), cpv(old)),
-        (_, new) => format!("`{}` changed, which it is built with", cpv(new)),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request(parts: &[(&str, &str)]) -> Request {
-        let mut request = Request::default();
-        for (part, value) in parts {
-            request.set(*part, *value);
-        }
-        request
-    }
-
-    #[test]
-    fn equal_requests_have_equal_keys_and_no_changes() {
-        let (a, b) = (request(&[("use", "nls"), ("ebuild", "x")]), request(&[("ebuild", "x"), ("use", "nls")]));
-        assert_eq!(a.key(), b.key());
-        assert_eq!(a.changes_since(&b), []);
-        assert_ne!(a.key(), request(&[("use", "nls")]).key());
-    }
-
-    #[test]
-    fn a_change_is_named() {
-        let digest = |text: &str| Digest::of(text);
-        let with = |cpv: &str, text: &str| {
-            let mut request = Request::default();
-            request.set_dependency(&cpv.parse().unwrap(), "0", &digest(text));
-            request
-        };
-        for (old, new, said) in [
-            (request(&[("use", "a b")]), request(&[("use", "b nls")]), "USE changed: +nls -a"),
-            (request(&[("env CFLAGS", "-O2")]), request(&[("env CFLAGS", "-O3")]), "CFLAGS changed: `-O2` to `-O3`"),
-            (request(&[]), request(&[("env LDFLAGS", "-s")]), "LDFLAGS is now set: `-s`"),
-            (request(&[("env LDFLAGS", "-s")]), request(&[]), "LDFLAGS is no longer set (it was `-s`)"),
-            (request(&[("ebuild", "1")]), request(&[("ebuild", "2")]), "the ebuild changed"),
-            (request(&[("files", "1")]), request(&[]), "a file beside the ebuild is gone"),
-            (request(&[("eclass x", "1")]), request(&[("eclass x", "2")]), "eclass `x` changed"),
-            (request(&[]), request(&[("patches", "2")]), "a user patch is new"),
-            (request(&[("image", "1")]), request(&[("image", "2")]), "the image changed"),
-            (with("a/zlib-1", "x"), with("a/zlib-1", "y"), "`a/zlib-1` changed, which it is built with"),
-            (with("a/zlib-1", "x"), with("a/zlib-2", "y"), "it is now built with `a/zlib-2` instead of `a/zlib-1`"),
-            (request(&[]), with("a/zlib-2", "y"), "it is now built with `a/zlib-2`"),
-        ] {
-            let changes: Vec<String> = new.changes_since(&old).iter().map(Change::to_string).collect();
-            assert_eq!(changes, [said]);
-        }
-    }
-
-    #[test]
-    fn what_a_person_changed_is_named_before_what_follows_from_it() {
-        let old = request(&[("image", "1"), ("dependency a/b:0", "a/b-1 x"), ("use", "a"), ("ebuild", "1")]);
-        let new = request(&[("image", "2"), ("dependency a/b:0", "a/b-1 y"), ("use", "b"), ("ebuild", "2")]);
-        let changes: Vec<String> = new.changes_since(&old).iter().map(Change::to_string).collect();
-        assert_eq!(changes[0], "the ebuild changed");
-        assert_eq!(changes[3], "`a/b-1` changed, which it is built with");
-    }
-
-    #[test]
-    fn another_version_of_bindery_builds_again() {
-        let old: Request = serde_json::from_str(r#"{"version":0,"parts":{}}"#).unwrap();
-        assert_eq!(Request::default().changes_since(&old).len(), 1);
-    }
-}
+mod tests;

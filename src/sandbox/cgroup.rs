@@ -6,7 +6,7 @@
 //! v1                OWN/bindery-LEASE              in each controller's hierarchy; usually root's alone
 //! ```
 //!
-//! Files: give.rs (each limit), running.rs (changes while it runs, and making way), above.rs, placement.rs (processors),
+//! Files: give.rs (each limit), change.rs (changes while it runs), running.rs (making way), above.rs, placement.rs (processors),
 //! disk.rs (weights), oom.rs (who was killed), tree.rs (running processes), hierarchy.rs (what the host has).
 //!
 //! Each limit goes to v2 where its controller is there, else to v1. A limit that is asked for and cannot be given is
@@ -30,6 +30,7 @@ use hierarchy::{Hierarchy, Version};
 pub use oom::Killed;
 
 mod above;
+mod change;
 mod disk;
 mod give;
 mod hierarchy;
@@ -394,6 +395,9 @@ pub enum CgroupError {
     /// The kernel cannot change it from outside.
     #[error("its processes are limited by `kernel.pid_max` of their own namespace, which can only be set at the start")]
     Fixed,
+    /// A change was refused, and part of it could not be taken back.
+    #[error("{0}; except for what could not be set back: {1}")]
+    NotUndone(#[source] Box<Self>, String),
     /// Processes come too fast.
     #[error("its processes could not be moved to a control group: new ones are started all the time; try again")]
     Restless,

@@ -1,6 +1,6 @@
 //! `__enter`: from the host into the sandbox's namespaces; stays outside its process namespace as init's parent.
 //!
-//! 1. closes inherited descriptors, asks to die with the supervisor, leaves its session
+//! 1. closes inherited descriptors, asks to die with the supervisor, leaves its session and most of the signals that may wait
 //! 2. enters the outer user namespace and in it the mount, process, UTS and control group namespaces; asks for the maps
 //! 3. gives up gaining privileges, starts init, which waits, detaches the mounts from the host's, and enters the network
 //!    namespace, which takes as long to make as init's program to start
@@ -19,7 +19,7 @@ use std::process::{Child, Stdio};
 use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::process::{PidfdFlags, chdir, getpid, pidfd_open, umask};
+use rustix::process::{PidfdFlags, Resource, Rlimit, chdir, getpid, getrlimit, pidfd_open, setrlimit, umask};
 use rustix::thread::set_no_new_privs;
 
 use crate::fs::{self, FOLDER};
@@ -56,6 +56,9 @@ fn enter(channel: &mut Channel, begin: &Begin) -> Result<Option<String>, Failure
     let die_with = |parent| if without.keeps(Mechanism::ParentDeathSignal) { die_with(parent) } else { Ok(()) };
     die_with(begin.parent)?;
     chdir(&begin.base).doing(format!("enter `{}`", begin.base.display()))?;
+    if without.keeps(Mechanism::CallersShares) {
+        share_signals().doing("bound the signals that wait")?;
+    }
     let mut namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
     for (mechanism, flag) in [
         (Mechanism::PidNamespace, CloneFlags::CLONE_NEWPID),
@@ -113,6 +116,14 @@ fn start_init(without: &Without) -> Result<(Program, Channel, Child), Failure> {
         .doing("start init")?;
     range::keep_capabilities().doing("keep capabilities")?;
     Ok((program, to_init, init))
+}
+
+/// Leaves three quarters of the signals that may wait for the caller's processes to those: what a user namespace may take
+/// of them is what its maker may at that time (setrlimit(2), RLIMIT_SIGPENDING).
+fn share_signals() -> std::io::Result<()> {
+    let quarter = |limit: Option<u64>| limit.map(|limit| (limit / 4).max(1));
+    let Rlimit { current, maximum } = getrlimit(Resource::Sigpending);
+    Ok(setrlimit(Resource::Sigpending, Rlimit { current: quarter(current), maximum: quarter(maximum) })?)
 }
 
 /// Tells init what to do, waits for it and clears up. Returns what became of init, if that was not by itself.

@@ -19,7 +19,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::process::{
-    DumpableBehavior, Pid, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, setsid, wait, waitpid,
+    DumpableBehavior, Pid, PidfdFlags, WaitOptions, pidfd_open, set_dumpable_behavior, set_parent_process_death_signal,
+    setsid, wait, waitpid,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::thread::{
@@ -117,14 +118,21 @@ fn run(
     }
     let binds = streams.split_off(if plan.process.terminal { 0 } else { 3.min(streams.len()) });
     let root = mount::build(&plan, &folder, binds)?;
-    if !plan.host_network {
+    if !plan.host_network && without.keeps(Mechanism::LoopbackUp) {
         sys::loopback_up().doing("switch the loopback interface on")?;
+    }
+    if !plan.host_network && without.keeps(Mechanism::LowPorts) {
         // The network is the outer user namespace's, where the payload's CAP_NET_BIND_SERVICE is nothing.
         mount::write_setting(&root, "net/ipv4/ip_unprivileged_port_start", 0)?;
     }
     // The payload's own is the one.
     if without.keeps(Mechanism::UserNamespaceLimit) {
         mount::write_setting(&root, "user/max_user_namespaces", 1)?;
+    }
+    // The kernel counts the sandbox's among the caller's, and a daemon of the host's fails when there are no more.
+    if without.keeps(Mechanism::CallersShares) {
+        mount::write_share(&root, "fs/inotify/max_user_instances", "user/max_inotify_instances")?;
+        mount::write_share(&root, "fs/inotify/max_user_watches", "user/max_inotify_watches")?;
     }
     if let Some(highest) = plan.pid_max {
         mount::write_setting(&root, "kernel/pid_max", highest)?;
@@ -134,8 +142,7 @@ fn run(
     if plan.process.terminal {
         streams = terminal(channel)?;
     }
-    release_payload(to_payload, payload, plan, root, streams)?;
-    channel.send(&Report::Running, &[]).doing("report")?;
+    release_payload(channel, to_payload, payload, plan, root, streams)?;
     watch([channel, from_enter], &signals, payload, without)
 }
 
@@ -170,6 +177,7 @@ fn start_payload(without: &Without) -> Result<(Channel, Pid), Failure> {
 
 /// Lets the payload's process go on, into the root, and returns once it has become the command.
 fn release_payload(
+    channel: &mut Channel,
     mut to_payload: Channel,
     pid: Pid,
     plan: Plan,
@@ -191,6 +199,10 @@ fn release_payload(
     }
     // Before the payload goes on, or the command could find init as its equal.
     hide(&without).doing("drop init's privileges")?;
+    // Before the command can print anything that makes somebody press Ctrl-C.
+    let command = pidfd_open(pid, PidfdFlags::empty()).doing("report")?;
+    channel.send(&Report::Running, &[command.as_fd()]).doing("report")?;
+    drop(command);
     to_payload.send(&Mapped, &[]).doing("tell the payload's process of its maps")?;
     match to_payload.receive() {
         // Its end closed: it has become the command.

@@ -50,17 +50,16 @@ pub(super) fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>, StepError> {
 
 fn open_bind(from: &Path, attributes: u64, without: &Without) -> Result<OwnedFd, StepError> {
     let what = format!("open `{}` to mount it", from.display());
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    flags.set(OpenTreeFlags::AT_SYMLINK_NOFOLLOW, without.keeps(Mechanism::SourceResolution));
     let tree = open_tree(CWD, from, flags).doing(&what)?;
     // A link could be exchanged between the caller's look at it and now.
     if file_type(&tree).doing(&what)? == FileType::Symlink {
         return Err(StepError::refused(what, "it is a symbolic link; give the path it points to"));
     }
     let below = without.keeps(Mechanism::RecursiveBinds);
-    sys::set_mount_attributes(&tree, attributes | plain(without), below).doing(what)?;
+    let private = without.keeps(Mechanism::PrivateBinds);
+    sys::change_mount_attributes(&tree, attributes | plain(without), below, private).doing(what)?;
     Ok(tree)
 }
 
@@ -78,7 +77,7 @@ pub(super) fn build(plan: &Plan, folder: &Path, binds: Vec<OwnedFd>) -> Result<O
     let mut binds = binds.into_iter();
     let layers = layers::attach(&plan.overlay, folder, &mut binds)?;
     if !layers.direct {
-        overlay(&layers, folder, plain(&plan.without))?;
+        overlay(&layers, folder, &plan.without)?;
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = openat(CWD, folder, flags, Mode::empty()).doing("open the root")?;
@@ -104,7 +103,7 @@ pub(super) fn build(plan: &Plan, folder: &Path, binds: Vec<OwnedFd>) -> Result<O
         };
         attach(&tree, point).doing(what)?;
         if mount.to == Path::new("/dev") && plan.without.keeps(Mechanism::PrivateDev) {
-            devices(&resolve(&root, &mount.to, None).doing("open the root's /dev")?)?;
+            devices(&resolve(&root, &mount.to, None).doing("open the root's /dev")?, &plan.without)?;
         }
     }
     Ok(root)
@@ -134,6 +133,24 @@ pub(super) fn write_setting(root: &OwnedFd, name: &str, value: u64) -> Result<()
     written.map(drop).doing(what)
 }
 
+/// Bounds how much of what the kernel counts for the caller (user_namespaces(7), `/proc/sys/user`) may be taken, to a
+/// quarter of what a user of the host has.
+pub(super) fn write_share(root: &OwnedFd, of: &str, name: &str) -> Result<(), StepError> {
+    let what = format!("read `/proc/sys/{of}`");
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let path = Path::new("/proc/sys").join(of);
+    let file = match openat2(root, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), within) {
+        // The kernel has no such thing.
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        file => file.doing(&what)?,
+    };
+    let mut text = [0; 32];
+    let length = rustix::io::read(file, &mut text).doing(&what)?;
+    let number = std::str::from_utf8(&text[..length]).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let number = number.ok_or_else(|| StepError::refused(what, "it is no number"))?;
+    write_setting(root, name, (number / 4).max(1))
+}
+
 /// Makes `root` the root of this process and everything it starts; the host's is gone.
 pub(super) fn enter(root: &OwnedFd, without: &Without) -> Result<(), StepError> {
     fchdir(root)
@@ -146,7 +163,7 @@ pub(super) fn enter(root: &OwnedFd, without: &Without) -> Result<(), StepError> 
         .doing("enter the root")
 }
 
-fn overlay(overlay: &Overlay, folder: &Path, attributes: u64) -> Result<(), StepError> {
+fn overlay(overlay: &Overlay, folder: &Path, without: &Without) -> Result<(), StepError> {
     let (upper, work) = match &overlay.upper {
         Some((upper, work)) => (PathBuf::from(upper), PathBuf::from(work)),
         // A read-only root still needs a place for mount points that are missing in the layers.
@@ -162,7 +179,8 @@ fn overlay(overlay: &Overlay, folder: &Path, attributes: u64) -> Result<(), Step
         format!("upperdir={}", upper.display()),
         format!("workdir={}", work.display()),
     ];
-    options.extend(overlay.options.iter().cloned());
+    let kept = |option: &&String| *option != "userxattr" || without.keeps(Mechanism::Userxattr);
+    options.extend(overlay.options.iter().filter(kept).cloned());
     let options = options.join(",");
     let what = format!("mount the root's {} layers", overlay.lower.len());
     if options.len() > MAX_OPTIONS {
@@ -170,7 +188,7 @@ fn overlay(overlay: &Overlay, folder: &Path, attributes: u64) -> Result<(), Step
     }
     let options = CString::new(options).map_err(|_| io::ErrorKind::InvalidInput).doing(&what)?;
     // The values of these two are the same in both of the kernel's interfaces.
-    let flags = MountFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(0));
+    let flags = MountFlags::from_bits_retain(u32::try_from(plain(without)).unwrap_or(0));
     mount("overlay", folder, "overlay", flags, options.as_c_str()).doing(what)
 }
 
@@ -264,13 +282,13 @@ fn cover(root: &OwnedFd, path: &Path, hide: bool) -> io::Result<()> {
 }
 
 /// Fills the root's fresh /dev, which nobody else can see yet.
-fn devices(dev: &OwnedFd) -> Result<(), StepError> {
+fn devices(dev: &OwnedFd, without: &Without) -> Result<(), StepError> {
     for (name, major, minor) in NODES {
         let what = format!("bind the host's /dev/{name}");
         let point = resolve(dev, &Path::new("/").join(name), Some(false)).doing(&what)?;
         attach(node(name, major, minor).doing(&what)?, point).doing(what)?;
     }
-    for (name, to) in LINKS {
+    for (name, to) in LINKS.into_iter().filter(|_| without.keeps(Mechanism::DeviceLinks)) {
         rustix::fs::symlinkat(to, dev, name).doing(format!("link /dev/{name}"))?;
     }
     Ok(())

@@ -179,7 +179,7 @@ fn annotations(spec: &Spec) -> Result<(bool, Limits), Unsupported> {
             "bindery.time" => limits.time = Some(Duration::from_secs(number()?)),
             "bindery.silence" => limits.silence = Some(Duration::from_secs(number()?)),
             "bindery.disk" => limits.disk = Some(number()?),
-            #[cfg(debug_assertions)]
+            // Read, or refused, by itself.
             without::ANNOTATION => {}
             "bindery.yield" => {
                 limits.gives_way = value.parse().map_err(|_| Unsupported::value(&field(), value))?;

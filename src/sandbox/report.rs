@@ -78,7 +78,7 @@ pub(super) enum Report {
     Started(i32),
     /// The payload's terminal comes along.
     Terminal,
-    /// The command runs.
+    /// The command is about to run; a descriptor of its process comes along.
     Running,
     /// The command has ended.
     Exited(Status),

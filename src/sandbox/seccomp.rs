@@ -64,14 +64,22 @@ pub(super) fn compile(seccomp: &LinuxSeccomp, without: &Without) -> Result<Progr
     }
     let parts = tables.iter().map(|table| match table.audit == I386.audit && !without.keeps(Mechanism::I386Filter) {
         true => Ok((table.audit, vec![(0, Decision::Always(bpf::ALLOW))])),
-        false => Ok((table.audit, decisions(table, rules, default)?)),
+        false => {
+            let unknown = if without.keeps(Mechanism::UnknownCalls) { bpf::ENOSYS } else { default };
+            Ok((table.audit, decisions(table, rules, default, unknown)?))
+        }
     });
     let program = bpf::program(&parts.collect::<Result<Vec<_>, Unsupported>>()?);
     program.ok_or_else(|| Unsupported::value("linux.seccomp", "more rules than a filter can hold"))
 }
 
 /// Returns the first number of each run of calls that are decided alike.
-fn decisions(table: &Table, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u32, Decision)>, Unsupported> {
+fn decisions(
+    table: &Table,
+    rules: &[LinuxSyscall],
+    default: u32,
+    unknown: u32,
+) -> Result<Vec<(u32, Decision)>, Unsupported> {
     let mut listed: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
     for rule in rules {
         let compiled = Rule {
@@ -87,7 +95,7 @@ fn decisions(table: &Table, rules: &[LinuxSyscall], default: u32) -> Result<Vec<
         let decision = match listed.remove(&number) {
             Some(rules) => Decision::of(rules, default),
             None if (table.knows)(number) => Decision::Always(default),
-            None => Decision::Always(bpf::ENOSYS),
+            None => Decision::Always(unknown),
         };
         if runs.last().is_none_or(|(_, last)| *last != decision) {
             runs.push((number, decision));

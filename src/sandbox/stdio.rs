@@ -1,13 +1,16 @@
 //! The payload's standard streams: to a callback, through pipes to our own, or through a terminal.
 //!
-//! Nothing is ever read before there is room for it, so a payload that floods waits, and memory stays as it is.
+//! Nothing is ever read before there is room for it, so a payload that floods waits, and memory stays as it is. Nothing of
+//! ours waits for a payload either, whatever it does to its ends.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::poll::PollFlags;
-use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::fs::{Mode, OFlags, fchmod, fcntl_setfl, fstat};
+
+use crate::sandbox::terminal::{Terminal, in_foreground, never_stop_for_input, to_write};
 
 /// How much is moved at once: what a pipe that polls as writable is sure to take (PIPE_BUF, pipe(7)).
 const CHUNK: usize = 4096;
@@ -60,6 +63,10 @@ struct Pump {
     buffer: Vec<u8>,
     /// Whether these bytes are the payload's.
     output: bool,
+    /// Whether they come from our terminal, which is not read from the background.
+    typed: bool,
+    /// Whether our end of it has gone.
+    left: bool,
 }
 
 #[derive(Debug)]
@@ -74,28 +81,37 @@ impl<'a> Streams<'a> {
         if matches!(stdio, Stdio::Terminal) {
             return Ok((Self { stdio, pumps: Vec::new(), terminal: None }, Vec::new()));
         }
-        let (out, their_out) = io::pipe()?;
-        let (err, their_err) = io::pipe()?;
+        let (out, their_out) = pipe(Theirs::Writes)?;
+        // Who has both in one file, as with `2>&1`, gets them in the order they were written in.
+        let one = matches!(stdio, Stdio::Relay) && same_file(io::stdout(), io::stderr());
+        let (err, their_err) = if one { (None, their_out.try_clone()?) } else { both(pipe(Theirs::Writes)?) };
         let mut pumps = Vec::new();
         let their_in = if matches!(stdio, Stdio::Relay) {
-            let (their_in, input) = io::pipe()?;
-            pumps.push(Pump::new(own(io::stdin())?, To::Descriptor(Some(input.into())), false));
-            pumps.push(Pump::new(out.into(), To::Descriptor(Some(own(io::stdout())?)), true));
-            pumps.push(Pump::new(err.into(), To::Descriptor(Some(own(io::stderr())?)), true));
-            their_in.into()
+            let (input, their_in) = pipe(Theirs::Reads)?;
+            if io::stdin().is_terminal() {
+                never_stop_for_input();
+            }
+            pumps.push(Pump::of_input(input)?);
+            pumps.push(Pump::new(out, To::Descriptor(Some(to_write(io::stdout())?)), true));
+            if let Some(err) = err {
+                pumps.push(Pump::new(err, To::Descriptor(Some(to_write(io::stderr())?)), true));
+            }
+            their_in
         } else {
-            pumps.push(Pump::new(out.into(), To::Function(Stream::Out), true));
-            pumps.push(Pump::new(err.into(), To::Function(Stream::Err), true));
-            rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, 0.into())?
+            pumps.push(Pump::new(out, To::Function(Stream::Out), true));
+            pumps.extend(err.map(|err| Pump::new(err, To::Function(Stream::Err), true)));
+            rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?
         };
-        Ok((Self { stdio, pumps, terminal: None }, vec![their_in, their_out.into(), their_err.into()]))
+        Ok((Self { stdio, pumps, terminal: None }, vec![their_in, their_out, their_err]))
     }
 
     /// Connects the payload's terminal, once it exists, to ours.
     pub(super) fn connect(&mut self, terminal: OwnedFd) -> io::Result<()> {
+        fcntl_setfl(&terminal, OFlags::RDWR | OFlags::NONBLOCK)?;
         let both = (terminal.try_clone()?, terminal.try_clone()?);
-        self.pumps.push(Pump::new(own(io::stdin())?, To::Descriptor(Some(both.0)), false));
-        self.pumps.push(Pump::new(both.1, To::Descriptor(Some(own(io::stdout())?)), true));
+        never_stop_for_input();
+        self.pumps.push(Pump::of_input(both.0)?);
+        self.pumps.push(Pump::new(both.1, To::Descriptor(Some(to_write(io::stdout())?)), true));
         self.terminal = Some(Terminal::new(terminal)?);
         Ok(())
     }
@@ -112,9 +128,22 @@ impl<'a> Streams<'a> {
             heard |= pump.step(&mut self.stdio);
         }
         if let Some(terminal) = &mut self.terminal {
-            terminal.follow_size();
+            if self.pumps.iter().any(|pump| pump.left) {
+                // Ours was hung up: the same happens to the payload's.
+                self.pumps.clear();
+                self.terminal = None;
+            } else {
+                terminal.follow();
+            }
         }
         heard
+    }
+
+    /// Notes that all the payload's processes have ended.
+    pub(super) fn end(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.end();
+        }
     }
 
     /// Returns whether all the payload printed has been passed on.
@@ -125,13 +154,20 @@ impl<'a> Streams<'a> {
 
 impl Pump {
     fn new(from: OwnedFd, to: To, output: bool) -> Self {
-        Self { from: Some(from), to, buffer: Vec::new(), output }
+        Self { from: Some(from), to, buffer: Vec::new(), output, typed: false, left: false }
+    }
+
+    /// Moves our standard input.
+    fn of_input(to: OwnedFd) -> io::Result<Self> {
+        let from = io::stdin().as_fd().try_clone_to_owned()?;
+        Ok(Self { typed: io::stdin().is_terminal(), ..Self::new(from, To::Descriptor(Some(to)), false) })
     }
 
     fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         match (&self.from, &self.to) {
             (_, To::Descriptor(Some(to))) if !self.buffer.is_empty() => Some((to.as_fd(), PollFlags::POLLOUT)),
             (_, To::Descriptor(None)) => None,
+            _ if self.typed && !in_foreground() => None,
             (from, _) => from.as_ref().map(|from| (from.as_fd(), PollFlags::POLLIN)),
         }
     }
@@ -146,10 +182,11 @@ impl Pump {
         let room = if matches!(self.to, To::Function(_)) { CAPTURED_CHUNK } else { CHUNK };
         match rustix::io::read(from, &mut chunk[..room]) {
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => false,
+            // Put into the background since it was asked.
+            Err(rustix::io::Errno::IO) if self.typed && !in_foreground() => false,
             // A terminal whose other side is gone says EIO.
             Ok(0) | Err(_) => {
-                self.from = None;
-                self.to = To::Descriptor(None);
+                self.close(!self.output);
                 false
             }
             Ok(length) => {
@@ -171,58 +208,49 @@ impl Pump {
             }
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
             // Whoever read it has gone: so shall the writer's pipe.
-            Err(_) => {
-                self.from = None;
-                self.to = To::Descriptor(None);
-                self.buffer.clear();
-            }
+            Err(_) => self.close(self.output),
         }
         false
     }
-}
 
-/// Our terminal, raw while the payload's is connected to it, as it was afterwards.
-#[derive(Debug)]
-struct Terminal {
-    payloads: OwnedFd,
-    before: Option<Termios>,
-    size: Option<Winsize>,
-}
-
-impl Terminal {
-    fn new(payloads: OwnedFd) -> io::Result<Self> {
-        let mut terminal = Self { payloads, before: None, size: None };
-        if io::stdin().is_terminal() {
-            let before = tcgetattr(io::stdin())?;
-            let mut raw = before.clone();
-            raw.make_raw();
-            tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
-            terminal.before = Some(before);
-        }
-        terminal.follow_size();
-        Ok(terminal)
-    }
-
-    fn follow_size(&mut self) {
-        let Ok(now) = tcgetwinsize(io::stdin()) else { return };
-        let same = self.size.is_some_and(|s| (s.ws_row, s.ws_col) == (now.ws_row, now.ws_col));
-        if !same && tcsetwinsize(&self.payloads, now).is_ok() {
-            self.size = Some(now);
-        }
+    fn close(&mut self, left: bool) {
+        self.from = None;
+        self.to = To::Descriptor(None);
+        self.buffer.clear();
+        self.left = left;
     }
 }
 
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            // There is nothing else to try.
-            let _ = tcsetattr(io::stdin(), OptionalActions::Flush, before);
-        }
-    }
+/// What the payload does with its end of a pipe.
+#[derive(Debug, Clone, Copy)]
+enum Theirs {
+    Reads,
+    Writes,
 }
 
-fn own(stream: impl AsFd) -> io::Result<OwnedFd> {
-    stream.as_fd().try_clone_to_owned()
+/// Makes a pipe; returns our end, which never makes us wait, and the payload's. That may open its end anew, as programs do
+/// that write to `/dev/stderr`, though in its user namespace the pipe is nobody's; but not the other one, to take from us
+/// what we have seen to be there.
+fn pipe(theirs: Theirs) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    let (reader, writer) = (OwnedFd::from(reader), OwnedFd::from(writer));
+    let (ours, its, flags, mode) = match theirs {
+        Theirs::Reads => (writer, reader, OFlags::WRONLY, Mode::from_raw_mode(0o604)),
+        Theirs::Writes => (reader, writer, OFlags::RDONLY, Mode::from_raw_mode(0o602)),
+    };
+    fchmod(&its, mode)?;
+    fcntl_setfl(&ours, flags | OFlags::NONBLOCK)?;
+    Ok((ours, its))
+}
+
+fn both((ours, theirs): (OwnedFd, OwnedFd)) -> (Option<OwnedFd>, OwnedFd) {
+    (Some(ours), theirs)
+}
+
+/// Returns whether two descriptors are of the same file.
+fn same_file(one: impl AsFd, other: impl AsFd) -> bool {
+    let (Ok(one), Ok(other)) = (fstat(one), fstat(other)) else { return false };
+    (one.st_dev, one.st_ino, one.st_rdev) == (other.st_dev, other.st_ino, other.st_rdev)
 }
 
 #[cfg(test)]

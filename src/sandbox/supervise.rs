@@ -14,6 +14,7 @@ use crate::sandbox::channel::Channel;
 use crate::sandbox::child::Enter;
 use crate::sandbox::disk::Disk;
 use crate::sandbox::keeper::Keeper;
+use crate::sandbox::keys::Hands;
 use crate::sandbox::report::{Begin, Connected, Failure, Mapped, Report, Start, Status};
 use crate::sandbox::stdio::Streams;
 use crate::sandbox::step::{Doing, StepError};
@@ -51,6 +52,7 @@ pub(super) struct Watch<'a, 's> {
     pub(super) keeper: Keeper<'a>,
     pub(super) disk: &'a mut Disk,
     pub(super) cancel: &'a AtomicBool,
+    pub(super) hands: Hands<'a>,
 }
 
 impl Sandbox {
@@ -130,13 +132,17 @@ impl Sandbox {
         let mut open = true;
         while open || !watch.streams.drained() {
             let ready = self.wait(watch, open)?;
+            watch.watchdog.skip(watch.hands.look());
             let now = Instant::now();
             watch.watchdog.skip(watch.keeper.look(now));
+            // First: what is heard of the command comes before what it prints.
+            let connected = if ready.channel { self.hear(watch, &mut end)? } else { open };
             if watch.streams.pump(&ready.streams) {
                 watch.watchdog.hear(now);
             }
-            if ready.channel {
-                open = self.hear(watch, &mut end)?;
+            if open && !connected {
+                open = false;
+                watch.streams.end();
             }
             let cancelled = watch.cancel.load(Ordering::Relaxed).then_some(Stopped::Cancelled);
             let disk = watch.disk.check(now, ready.disk);
@@ -176,7 +182,10 @@ impl Sandbox {
                 watch.streams.connect(terminal).doing("connect the terminal")?;
                 self.channel.send(&Connected, &[]).doing("connect the terminal")?;
             }
-            Report::Running => watch.keeper.start(Instant::now()),
+            Report::Running => {
+                watch.hands.start(descriptors.into_iter().next());
+                watch.keeper.start(Instant::now());
+            }
             Report::Exited(status) => end.status = Some(status),
             Report::Lost(how) => end.lost = Some(how),
             // Killed on our word: what enter or init then say of it is of no use.

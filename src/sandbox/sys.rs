@@ -40,8 +40,14 @@ pub(super) fn new_session_keyring() -> io::Result<()> {
 /// Sets attributes of a mount that is open as `tree`, and of the mounts below it where `recursive` (mount_setattr(2),
 /// Linux 5.12).
 pub(super) fn set_mount_attributes(tree: impl AsFd, set: u64, recursive: bool) -> io::Result<()> {
+    change_mount_attributes(tree, set, recursive, true)
+}
+
+/// As [`set_mount_attributes`]; where not `private`, what is mounted there is mounted on the original, too.
+pub(super) fn change_mount_attributes(tree: impl AsFd, set: u64, recursive: bool, private: bool) -> io::Result<()> {
     let below = if recursive { libc::AT_RECURSIVE } else { 0 };
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    let propagation = if private { libc::MS_PRIVATE } else { 0 };
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
     change_mount(tree, below, &attributes)
 }
 

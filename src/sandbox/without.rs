@@ -1,11 +1,11 @@
-//! Mechanisms that a test of a debug build switches off, to see that its probes notice (`tests/battery`).
+//! Mechanisms and grants that a test of a debug build switches off, to see that its probes notice (`tests/battery`).
 //!
 //! ```text
 //! bindery.without   their names, with commas between them: an annotation of the spec
 //! ```
 //!
-//! A release build has no such switch: the annotation is unknown to it, and every mechanism is there. What the spec itself
-//! can leave out (the filter, capabilities, masks, limits, the network namespace) is not here.
+//! A release build has no such switch: it refuses the annotation, and every mechanism is there. What the spec itself
+//! can leave out (the filter, capabilities, masks, limits, mounts, the network namespace) is not here.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -15,8 +15,9 @@ use oci_spec::runtime::Spec;
 use crate::sandbox::plan::Unsupported;
 
 /// The annotation.
-#[cfg(debug_assertions)]
 pub(super) const ANNOTATION: &str = "bindery.without";
+/// Whether this program can do without anything.
+const SWITCHES: bool = cfg!(debug_assertions);
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -40,6 +41,12 @@ pub(super) enum Mechanism {
     Nodev,
     /// Mount points are found without following links.
     TargetResolution,
+    /// So is what is bound.
+    SourceResolution,
+    /// What is mounted in a bind is not mounted where the bind comes from.
+    PrivateBinds,
+    /// Nobody else enters the folder that a root is written to.
+    PrivateFolder,
     /// The host's root is detached once the sandbox's is entered.
     OldRootDetached,
     SessionKeyring,
@@ -65,6 +72,18 @@ pub(super) enum Mechanism {
     ParentDeathSignal,
     /// Init ends when the supervisor's channel closes.
     Lifeline,
+    /// A share of the watches and signals that the kernel counts for the caller.
+    CallersShares,
+    /// System calls that nobody knows do not exist, where others are refused. From here on: what builds need.
+    UnknownCalls,
+    /// Ports below 1024 are anyone's.
+    LowPorts,
+    /// The loopback interface is on.
+    LoopbackUp,
+    /// /dev/fd, /dev/ptmx and others.
+    DeviceLinks,
+    /// The overlay keeps its own attributes where a user namespace may.
+    Userxattr,
 }
 
 /// What is switched off.
@@ -77,13 +96,19 @@ pub(super) struct Without {
 impl Without {
     /// Reads the spec's annotation.
     pub(super) fn read(spec: &Spec) -> Result<Self, Unsupported> {
-        #[cfg(debug_assertions)]
-        if let Some(value) = spec.annotations().iter().flatten().find(|(name, _)| *name == ANNOTATION).map(|(_, v)| v) {
-            return Self::parse(value).ok_or_else(|| Unsupported::value(ANNOTATION, value));
-        }
-        #[cfg(not(debug_assertions))]
-        let _ = spec;
-        Ok(Self::default())
+        let value = spec.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION));
+        Self::decide(value.map(String::as_str), SWITCHES)
+    }
+
+    fn decide(value: Option<&str>, switches: bool) -> Result<Self, Unsupported> {
+        let Some(value) = value else { return Ok(Self::default()) };
+        let without = if switches { Self::parse(value) } else { None };
+        without.ok_or_else(|| Unsupported::value(&format!("annotations.{ANNOTATION}"), value))
+    }
+
+    #[cfg(not(debug_assertions))]
+    fn parse(_: &str) -> Option<Self> {
+        None
     }
 
     #[cfg(debug_assertions)]
@@ -136,6 +161,15 @@ mod tests {
         let without = Without::parse("second-user-namespace,i386-filter").unwrap();
         assert!(!without.keeps(Mechanism::I386Filter) && without.keeps(Mechanism::Nosuid));
         assert!(Without::parse("").is_none() && Without::parse("nosuid,everything").is_none());
+    }
+
+    #[test]
+    fn a_release_build_refuses_the_annotation_whatever_it_says() {
+        assert!(Without::decide(Some("nosuid"), true).is_ok() && Without::decide(None, false).is_ok());
+        for value in ["nosuid", ""] {
+            let refused = Without::decide(Some(value), false).unwrap_err().to_string();
+            assert!(refused.contains("annotations.bindery.without"), "{refused}");
+        }
     }
 
     #[test]

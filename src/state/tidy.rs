@@ -42,6 +42,7 @@ pub fn tidy(state: &State) -> Tidied {
         state.images(),
         state.blobs(),
         state.unpacked(),
+        state.resolutions(),
         state.short_layers(),
         state.keys(),
     ];

@@ -1,10 +1,12 @@
 //! Runs the probes in bindery's sandbox, with all its mechanisms or without some.
 //!
 //! What the spec can leave out is left out of the spec; the rest is named in the annotation that debug builds know
-//! (`src/sandbox/without.rs`). Not mapping host root away (`id-range`) is a range that starts at 0.
+//! (`src/sandbox/without.rs`). Not mapping host root away (`id-range`) is a range that starts at 0. What is granted to
+//! builds is taken away likewise (`grants`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
@@ -12,14 +14,15 @@ use bindery::sandbox::{self, IdRange, Request, Stdio};
 use bindery::state::Lease;
 use serde_json::{Value, json};
 
+use crate::grants;
 use crate::host::{Host, is_root, own_program};
 use crate::probe::{self, Probe};
-use crate::stage::{Canaries, Stage};
+use crate::stage::{Canaries, IMPATIENT, RUN, Stage};
 
 pub(crate) type Set = BTreeSet<&'static str>;
 
 /// What the spec alone can leave out.
-const OF_THE_SPEC: [&str; 11] = [
+const OF_THE_SPEC: [&str; 18] = [
     "filter",
     "capabilities",
     "network-namespace",
@@ -30,12 +33,24 @@ const OF_THE_SPEC: [&str; 11] = [
     "oom-score",
     "core-limit",
     "shm-size",
+    "dev-size",
     "id-range",
+    "disk-limit",
+    "memory-limit",
+    "pids-limit",
+    "time-limit",
+    "silence-limit",
+    "open-files",
 ];
 
-/// What is no matter without a mechanism: the host's network has ports of root's, and without a process namespace it is
-/// the host who reaps.
-const EXCEPTIONS: [(&str, &str); 2] = [("low-port", "network-namespace"), ("zombies", "pid-namespace")];
+/// What is no matter without a mechanism: the host's network has ports of root's, without a process namespace it is the
+/// host who reaps, and a queue's file system is its namespace's and mounted in the sandbox's own /dev.
+const EXCEPTIONS: [(&str, &str); 4] = [
+    ("low-port", "network-namespace"),
+    ("zombies", "pid-namespace"),
+    ("queues-folder", "ipc-namespace"),
+    ("queues-folder", "private-dev"),
+];
 /// What cannot be switched off alone: the kernel lets nobody create a user namespace who is not at the root of its mounts.
 const IMPOSSIBLE: [&str; 1] = ["old-root-detached"];
 
@@ -51,26 +66,32 @@ impl Room {
             host.ids = serde_json::from_value::<IdRange>(json!({"uids": 0, "gids": 0, "user": null})).unwrap();
         }
         let base = host.base();
-        for folder in ["battery", "etc/folder"] {
+        for folder in ["battery", "etc/folder", "etc/again"] {
             bindery::fs::create_dir_all(&base.join(folder)).unwrap();
         }
         crate::executable::copy(&own_program(), &base.join("battery/probe"));
         bindery::fs::write(&base.join("battery/stage.json"), serde_json::to_string(stage).unwrap()).unwrap();
-        bindery::fs::write(&base.join("etc/lower"), "lower").unwrap();
-        let (read_only, writable) = (host.folder("ro"), host.folder("rw"));
-        bindery::fs::write(&read_only.join("file"), "file").unwrap();
-        bindery::fs::write(&read_only.join("secret"), "secret").unwrap();
-        bindery::fs::set_mode(&read_only.join("secret"), 0o600).unwrap();
-        let names =
-            ["base", "base/bin", "base/bin/busybox", "base/tmp", "base/etc", "base/etc/lower", "base/etc/folder"];
-        let given = names.map(|name| host.state.state().join(name));
-        for path in given.into_iter().chain([read_only.join("file"), read_only.clone(), writable.clone()]) {
+        for file in ["etc/lower", "etc/again/file"] {
+            bindery::fs::write(&base.join(file), "lower").unwrap();
+        }
+        let read_only = host.folder("ro");
+        let names = ["", "bin", "bin/busybox", "tmp", "etc", "etc/lower", "etc/folder", "etc/again", "etc/again/file"];
+        let given = names.map(|name| base.join(name));
+        fill(&read_only);
+        let files = bindery::fs::read_dir(&read_only).unwrap();
+        let files = files.into_iter().filter(|path| !path.ends_with("secret"));
+        for path in given.into_iter().chain(files).chain([read_only.clone()]) {
             sandbox::range::give(&host.ids, &path).unwrap();
         }
-        host.bind(&read_only, "/mnt/ro", false);
-        host.bind(&writable, "/mnt/rw", true);
-        host.bind(Path::new("/dev"), "/mnt/host-dev", false);
         Self { host }
+    }
+
+    /// Makes what one run is given for itself: several use one room at a time.
+    fn folder(&self, name: &str, lease: &Lease) -> PathBuf {
+        let folder = self.host.folder(&format!("{name}-{}", lease.id()));
+        bindery::fs::set_mode(&folder, 0o1777).unwrap();
+        sandbox::range::give(&self.host.ids, &folder).unwrap();
+        folder
     }
 
     /// Runs the probes without these mechanisms; by name, what came of each.
@@ -79,6 +100,22 @@ impl Room {
         let mut lease = Lease::take(&host.state, "battery").map_err(|e| e.to_string())?;
         let args = ["/battery/probe", "--ignored", "--exact", "--nocapture", "--test-threads=1", "probes"];
         let mut spec = serde_json::to_value(host.spec(&lease, &args, false)).unwrap();
+        let read_only = host.dir.path().join("ro");
+        let binds = [
+            (read_only, "/mnt/ro", "ro"),
+            (self.folder("rw", &lease), "/mnt/rw", "rw"),
+            ("/dev".into(), "/mnt/host-dev", "ro"),
+        ];
+        for (from, to, access) in binds {
+            let bind = json!({"destination": to, "source": from, "type": "bind", "options": ["rbind", access, "nosuid", "nodev"]});
+            spec["mounts"].as_array_mut().unwrap().push(bind);
+        }
+        let environment = spec["process"]["env"].as_array_mut().unwrap();
+        environment.push(format!("{RUN}={}", lease.id()).into());
+        if off.contains("reaping") {
+            environment.push(format!("{IMPATIENT}=1").into());
+        }
+        grants::take_away(&mut spec, off, &self.folder("tmp", &lease));
         take_away(&mut spec, off);
         let spec = serde_json::from_value(spec).unwrap();
         let (ids, base, cancel) = (&host.ids, host.state.state(), &AtomicBool::new(false));
@@ -90,6 +127,18 @@ impl Room {
         read(&text)
     }
 }
+
+/// Puts in place what the read-only bind shows, also under a name that a hostile archive might have.
+pub(crate) fn fill(read_only: &Path) {
+    let strange = std::ffi::OsStr::from_bytes(STRANGE);
+    for name in [Path::new("file"), Path::new("secret"), Path::new(strange)] {
+        bindery::fs::write(&read_only.join(name), "file").unwrap();
+    }
+    bindery::fs::set_mode(&read_only.join("secret"), 0o600).unwrap();
+}
+
+/// The name of a file with all that is dangerous in one.
+pub(crate) const STRANGE: &[u8] = b"-rf \x1b[31m\n\xff$(id)`id`%s,:\\..*";
 
 /// Reads what the probe program printed.
 pub(crate) fn read(text: &str) -> Result<BTreeMap<String, (String, String)>, String> {
@@ -140,6 +189,20 @@ pub(crate) fn take_away(spec: &mut Value, off: &Set) {
     if is_off("uts-namespace") {
         spec.as_object_mut().unwrap().remove("hostname");
     }
+    for (limit, name) in [("disk-limit", "disk"), ("time-limit", "time"), ("silence-limit", "silence")] {
+        if is_off(limit) {
+            spec["annotations"].as_object_mut().unwrap().remove(&format!("bindery.{name}"));
+        }
+    }
+    for (limit, name) in [("memory-limit", "memory"), ("pids-limit", "pids")] {
+        if is_off(limit) {
+            spec["linux"]["resources"].as_object_mut().unwrap().remove(name);
+        }
+    }
+    if is_off("open-files") {
+        let limits = spec["process"]["rlimits"].as_array_mut().unwrap();
+        limits.retain(|limit| limit["type"] != "RLIMIT_NOFILE");
+    }
     let mounts = spec["mounts"].as_array_mut().unwrap();
     // A queue's file system belongs to its namespace; the host's /dev has mounts of its own.
     mounts.retain(|mount| match mount["destination"].as_str().unwrap() {
@@ -148,16 +211,17 @@ pub(crate) fn take_away(spec: &mut Value, off: &Set) {
         _ => true,
     });
     for mount in mounts {
-        let shm = mount["destination"] == "/dev/shm";
+        let (shm, dev) = (mount["destination"] == "/dev/shm", mount["destination"] == "/dev");
         let options = mount["options"].as_array_mut().unwrap();
         options.retain(|option| match option.as_str().unwrap() {
             "nosuid" => !is_off("nosuid"),
             "nodev" => !is_off("nodev"),
             "ro" => !is_off("read-only-binds"),
-            option => !(shm && is_off("shm-size") && option.starts_with("size")),
+            option => !((shm && is_off("shm-size") || dev && is_off("dev-size")) && option.starts_with("size")),
         });
     }
-    let others: Vec<_> = off.iter().copied().filter(|name| !OF_THE_SPEC.contains(name)).collect();
+    let others = off.iter().copied();
+    let others: Vec<_> = others.filter(|name| !OF_THE_SPEC.contains(name) && !grants::is_of_the_spec(name)).collect();
     if !others.is_empty() {
         spec["annotations"]["bindery.without"] = others.join(",").into();
     }
@@ -192,20 +256,63 @@ fn with_what_follows(off: &Set) -> Set {
     all
 }
 
+/// Rooms with canaries around them.
+struct Place {
+    room: Room,
+    as_host_root: Option<Room>,
+    _canaries: Canaries,
+    /// The program that empties the rooms is in it.
+    _dir: tempfile::TempDir,
+}
+
+impl Place {
+    /// With a room for each id range that `sets` need.
+    fn new(sets: &[Set]) -> Self {
+        let (dir, path) = crate::stage::folder();
+        let canaries = Canaries::set(&path);
+        // The worst case: the program of init is a file of the payload's user.
+        let program = path.join("bindery");
+        let ours = crate::host::variable("BINDERY_TEST_PROGRAM");
+        crate::executable::copy(Path::new(&ours.unwrap_or_else(|| env!("CARGO_BIN_EXE_bindery").into())), &program);
+        sandbox::range::give(&IdRange::detect(None).unwrap(), &program).unwrap();
+        bindery::process::set_this_program(&program);
+        let room = Room::new(&canaries.stage, false);
+        let host_root = is_root() && sets.iter().any(|set| set.contains("id-range"));
+        let as_host_root = host_root.then(|| Room::new(&canaries.stage, true));
+        Self { room, as_host_root, _canaries: canaries, _dir: dir }
+    }
+
+    /// Runs the probes without each of these sets, and returns what was not as it shall be and which probes failed.
+    fn run(&self, sets: Vec<Set>) -> (Vec<String>, Set) {
+        let next = Mutex::new(sets.into_iter());
+        let (wrong, seen) = (Mutex::new(Vec::new()), Mutex::new(Set::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    loop {
+                        let Some(off) = next.lock().unwrap().next() else { break };
+                        let host_root = self.as_host_root.as_ref().filter(|_| off.contains("id-range"));
+                        let found = compare(host_root.unwrap_or(&self.room), &off, &seen);
+                        wrong.lock().unwrap().extend(found);
+                    }
+                });
+            }
+        });
+        (wrong.into_inner().unwrap(), seen.into_inner().unwrap())
+    }
+}
+
+/// Runs the probes with everything on.
+pub(crate) fn everything_on() {
+    let sets = vec![Set::new()];
+    let (wrong, _) = Place::new(&sets).run(sets);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Switches off each set of mechanisms that guards a probe, and each such set without one of its members.
 pub(crate) fn run() {
-    let (_dir, dir) = crate::stage::folder();
-    let canaries = Canaries::set(&dir);
-    // The worst case: the program of init is a file of the payload's user.
-    let program = dir.join("bindery");
-    let ours = crate::host::variable("BINDERY_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_bindery").into());
-    crate::executable::copy(Path::new(&ours), &program);
-    sandbox::range::give(&IdRange::detect(None).unwrap(), &program).unwrap();
-    bindery::process::set_this_program(&program);
-    let room = Room::new(&canaries.stage, false);
-    let as_host_root = is_root().then(|| Room::new(&canaries.stage, true));
     let mut sets: BTreeSet<Set> = [Set::new()].into();
-    for set in probe::all().flat_map(guards) {
+    for set in probe::all().filter(|probe| !probe.is_need).flat_map(guards) {
         for member in &set {
             let mut rest = set.clone();
             rest.remove(member);
@@ -214,31 +321,27 @@ pub(crate) fn run() {
         sets.insert(set);
     }
     sets.retain(|set| !IMPOSSIBLE.iter().any(|alone| set.len() == 1 && set.contains(alone)));
+    finish(sets.into_iter().collect(), false);
+}
+
+/// Takes grants away in groups that tell each from every other.
+pub(crate) fn each_grant_missing() {
+    assert_eq!(grants::mistakes(), [] as [&str; 0], "grants that no need names, or the reverse");
+    finish(grants::groups(), true);
+}
+
+fn finish(sets: Vec<Set>, needs: bool) {
     let only = crate::host::variable("BATTERY_ONLY");
-    let sets: Vec<Set> = sets
-        .into_iter()
-        .filter(|set| only.as_ref().is_none_or(|only| only.split_whitespace().collect::<BTreeSet<_>>() == *set))
-        .collect();
-    let next = Mutex::new(sets.into_iter());
-    let wrong = Mutex::new(Vec::new());
-    let seen = Mutex::new(Set::new());
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let Some(off) = next.lock().unwrap().next() else { break };
-                    let room = if off.contains("id-range") { as_host_root.as_ref().unwrap() } else { &room };
-                    let found = compare(room, &off, &seen);
-                    wrong.lock().unwrap().extend(found);
-                }
-            });
-        }
-    });
-    let seen = seen.into_inner().unwrap();
-    let mut wrong = wrong.into_inner().unwrap();
+    let is_asked_for = |set: &Set| only.as_ref().is_none_or(|o| o.split_whitespace().collect::<BTreeSet<_>>() == *set);
+    let mut chosen: Vec<Set> = sets.into_iter().filter(is_asked_for).collect();
+    if let (Some(only), true, true) = (&only, needs, chosen.is_empty()) {
+        chosen
+            .push(grants::all().into_iter().filter(|name| only.split_whitespace().any(|word| word == *name)).collect());
+    }
+    let (mut wrong, seen) = Place::new(&chosen).run(chosen);
     if only.is_none() {
-        let never =
-            probe::all().filter(|p| !p.is_need() && p.exists() && !guards(p).is_empty() && !seen.contains(p.name));
+        let all = probe::all().filter(|probe| probe.is_need == needs);
+        let never = all.filter(|probe| probe.exists() && !guards(probe).is_empty() && !seen.contains(probe.name));
         wrong.extend(never.map(|probe| format!("nothing makes `{}` fail", probe.name)));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -258,9 +361,9 @@ fn compare(room: &Room, off: &Set, seen: &Mutex<Set>) -> Vec<String> {
         }
         let shall_fail = guards(probe).iter().any(|set| set.is_subset(&off)) && probe.exists();
         match results.get(probe.name) {
-            None => wrong.push(format!("without {label}: `{}` did not run", probe.name)),
+            None => wrong.push(format!("`{}` did not run, without {label}", probe.name)),
             Some((word, detail)) if (word != "holds") != shall_fail => {
-                wrong.push(format!("without {label}: `{}` {word}: {detail}", probe.name));
+                wrong.push(format!("`{}` {word}: {detail}, without {label}", probe.name));
             }
             Some(_) if shall_fail => {
                 seen.lock().unwrap().insert(probe.name);

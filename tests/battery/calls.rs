@@ -7,14 +7,22 @@ use crate::stage::Stage;
 
 const BAD: u64 = u64::MAX;
 const WORD: u64 = 0xffff_ffff;
+/// Numbers of the x32 ABI, which few kernels have, begin here.
+const X32: i64 = 0x4000_0000;
 
 const fn reach(name: &'static str, stands_for: &'static str, number: i64, args: [u64; 5]) -> Probe {
-    Probe { name, stands_for, guards: "filter", how: How::Call(number, args) }
+    Probe { name, stands_for, guards: "filter", is_need: false, how: How::Call(number, args) }
 }
 
 /// As [`reach`], for calls that ask for a capability in the namespace's owner before they look at anything.
 const fn powerful(name: &'static str, stands_for: &'static str, number: i64, args: [u64; 5]) -> Probe {
-    Probe { name, stands_for, guards: "filter second-user-namespace capabilities", how: How::Call(number, args) }
+    Probe {
+        name,
+        stands_for,
+        guards: "filter second-user-namespace capabilities",
+        is_need: false,
+        how: How::Call(number, args),
+    }
 }
 
 pub(crate) const PROBES: &[Probe] = &[
@@ -81,6 +89,7 @@ pub(crate) const PROBES: &[Probe] = &[
         libc::SYS_io_uring_enter,
         [BAD, 0, 0, WORD, 0],
     ),
+    reach("call-io-uring-register", "as io_uring_setup", libc::SYS_io_uring_register, [BAD, 99, 0, 0, 0]),
     reach("call-swapon", "swaps to a file of the build's", libc::SYS_swapon, [0, WORD, 0, 0, 0]),
     reach("call-fanotify", "watches the whole file system", libc::SYS_fanotify_init, [0x200, 0, 0, 0, 0]),
     reach("call-fanotify-mark", "watches the whole file system", libc::SYS_fanotify_mark, [BAD, WORD, 0, 0, 0]),
@@ -97,6 +106,16 @@ pub(crate) const PROBES: &[Probe] = &[
     reach("call-sysfs", "a relic: lists file systems", libc::SYS_sysfs, [99, 0, 0, 0, 0]),
     reach("call-ustat", "a relic", libc::SYS_ustat, [BAD, 0, 0, 0, 0]),
     reach("call-quotactl", "quotas of the host's disks", libc::SYS_quotactl, [0xff, 0, 0, 0, 0]),
+    reach("call-quotactl-fd", "quotas of the host's disks", 443, [BAD, 0xff, 0, 0, 0]),
+    reach("call-set-mempolicy", "memory policies", libc::SYS_set_mempolicy, [99, 0, 0, 0, 0]),
+    reach(
+        "x32-umount2",
+        "the same through the x32 entry points, past a filter of x86-64 alone",
+        X32 | 166,
+        [0, 0xffff, 0, 0, 0],
+    ),
+    reach("x32-keyctl", "the host's keyrings, likewise", X32 | 250, [9999, 0, 0, 0, 0]),
+    reach("x32-bpf", "verifier holes, likewise", X32 | 321, [0, 0, 1 << 20, 0, 0]),
     reach("call-clone3", "namespaces, with flags that no filter can see", libc::SYS_clone3, [0, 0, 0, 0, 0]),
     reach(
         "ioctl-tiocsti",
@@ -117,7 +136,10 @@ pub(crate) const PROBES: &[Probe] = &[
         libc::SYS_ioctl,
         [BAD, 0x1_0000_541c, 0, 0, 0],
     ),
-    attack("personality-exec", "makes all memory executable", "filter", personality_exec),
+    attack("personality-exec", "makes all memory executable", "filter", |_| personality(0x0040_0000)),
+    attack("personality-zero", "maps page 0, which the kernel's null pointers lead to", "filter", |_| {
+        personality(0x0010_0000)
+    }),
 ];
 
 fn settimeofday(_: &Stage) -> Outcome {
@@ -125,6 +147,6 @@ fn settimeofday(_: &Stage) -> Outcome {
     not_reached(call(libc::SYS_settimeofday, [crate::probe::at(&bad), 0, 0, 0, 0]))
 }
 
-fn personality_exec(_: &Stage) -> Outcome {
-    refused(call(libc::SYS_personality, [0x0040_0000, 0, 0, 0, 0]))
+fn personality(value: u64) -> Outcome {
+    refused(call(libc::SYS_personality, [value, 0, 0, 0, 0]))
 }

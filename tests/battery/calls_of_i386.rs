@@ -8,7 +8,7 @@ use crate::stage::Stage;
 const BAD: u32 = u32::MAX;
 
 const fn reach(name: &'static str, stands_for: &'static str, number: u32, args: [u32; 3]) -> Probe {
-    Probe { name, stands_for, guards: "i386-filter", how: How::I386(number, args) }
+    Probe { name, stands_for, guards: "i386-filter", is_need: false, how: How::I386(number, args) }
 }
 
 pub(crate) const PROBES: &[Probe] = &[
@@ -28,6 +28,9 @@ pub(crate) const PROBES: &[Probe] = &[
     reach("i386-iopl", "hardware ports", 110, [4, 0, 0]),
     reach("i386-clone3", "namespaces, with flags that no filter can see", 435, [0, 0, 0]),
     reach("i386-ioctl-tiocsti", "types into somebody's terminal", 54, [BAD, 0x5412, 0]),
+    attack("i386-personality-exec", "makes all memory executable", "i386-filter", |_| {
+        crate::probe::refused(call_i386(136, 0x0040_0000, 0, 0).into())
+    }),
     attack("i386-socketcall", "any family, hidden behind a pointer", "i386-filter", socketcall),
     attack("i386-socket-vsock", "the hypervisor, past all network namespaces", "i386-filter", vsock),
     attack(
@@ -55,7 +58,7 @@ fn vsock(_: &Stage) -> Outcome {
 
 fn unshare_user(_: &Stage) -> Outcome {
     match child(|| i32::from(patiently(|| call_i386(310, 0x1000_0000, 0, 0).into()) == 0)) {
-        0 => Ok(String::new()),
-        _ => Err("done".into()),
+        1 => Err("done".into()),
+        code => Ok(format!("status {code}")),
     }
 }

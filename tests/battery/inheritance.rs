@@ -36,6 +36,13 @@ pub(crate) const PROBES: &[Probe] = &[
         "signal-reset",
         signals,
     ),
+    attack(
+        "inotify-instances",
+        "uses up what the kernel gives the caller, so that daemons of the host's fail",
+        "callers-shares",
+        instances,
+    ),
+    attack("pending-signals", "the same with signals that wait", "callers-shares", pending),
     attack("zombies", "dead processes that nobody waits for use up all process ids", "reaping", zombies),
 ];
 
@@ -143,8 +150,33 @@ fn signals(_: &Stage) -> Outcome {
     same((ignored, field("SigBlk:")), (0, "0".repeat(16)))
 }
 
+/// A quarter may be had, and one more is not tried. Twice or thrice: for a moment others may have taken the rest.
+fn instances(stage: &Stage) -> Outcome {
+    let wanted = stage.watchers / 4 + 1;
+    let mut outcome = Ok(String::new());
+    for _ in 0..3 {
+        let code = crate::probe::child(|| {
+            let had = (0..wanted).take_while(|_| call(libc::SYS_inotify_init1, [0; 5]) >= 0).count() as u64;
+            i32::from(had == wanted)
+        });
+        if code == 1 {
+            return Err(format!("{wanted} of {}", stage.watchers));
+        }
+        outcome = Ok(format!("fewer than {wanted} of {}", stage.watchers));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    outcome
+}
+
+fn pending(stage: &Stage) -> Outcome {
+    let mut limits = [0_u64; 2];
+    call(libc::SYS_prlimit64, [0, 11, 0, room(&mut limits), 0]);
+    let most = (stage.signals / 4).max(1);
+    if limits.iter().all(|limit| *limit <= most) { Ok(format!("{limits:?}")) } else { Err(format!("{limits:?}")) }
+}
+
 /// Leaves a grandchild to process 1 and looks what becomes of it.
-fn zombies(_: &Stage) -> Outcome {
+fn zombies(stage: &Stage) -> Outcome {
     let (mut reader, mut writer) = std::io::pipe().map_err(|e| e.to_string())?;
     crate::probe::child(|| {
         let (read, write) = std::io::pipe().unwrap();
@@ -161,7 +193,7 @@ fn zombies(_: &Stage) -> Outcome {
     let mut pid = [0; 4];
     std::io::Read::read_exact(&mut reader, &mut pid).map_err(|e| e.to_string())?;
     let status = format!("/proc/{}/status", i32::from_le_bytes(pid));
-    for _ in 0..100 {
+    for _ in 0..if stage.impatient { 100 } else { 3000 } {
         if !Path::new(&status).exists() {
             return Ok(String::new());
         }

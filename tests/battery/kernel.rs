@@ -6,11 +6,11 @@ use crate::probe::{How, Probe};
 const ROOTS: &str = "root: id-range read-only-paths";
 
 const fn shows(name: &'static str, stands_for: &'static str, guards: &'static str, path: &'static str) -> Probe {
-    Probe { name, stands_for, guards, how: How::Shows(path) }
+    Probe { name, stands_for, guards, is_need: false, how: How::Shows(path) }
 }
 
 const fn opens(name: &'static str, stands_for: &'static str, guards: &'static str, path: &'static str) -> Probe {
-    Probe { name, stands_for, guards, how: How::Writable(path) }
+    Probe { name, stands_for, guards, is_need: false, how: How::Writable(path) }
 }
 
 pub(crate) const PROBES: &[Probe] = &[

@@ -18,6 +18,9 @@ pub(crate) const PROBES: &[Probe] = &[
     attack("mount-new", "mounts a file system over anything", POWER, mount_new),
     attack("mount-bind", "shows a folder in another place, past a cover", POWER, mount_bind),
     attack("mount-proc", "mounts a proc without covers", POWER, mount_proc),
+    attack("mount-control-groups", "the host's control groups, with release_agent: CVE-2022-0492", POWER, |_| {
+        mount_on_tmp(c"cgroup2", c"cgroup2", 0)
+    }),
     attack("mount-remount", "makes a read-only bind writable", POWER, remount),
     attack("mount-uncover", "takes the cover from a masked path", POWER, uncover),
     attack("mount-detached", "clones a tree of mounts by the new calls", POWER, clone_tree),
@@ -29,6 +32,7 @@ pub(crate) const PROBES: &[Probe] = &[
     attack("read-only-rename", "renames in a read-only bind", READ_ONLY, |_| {
         denied(bindery::fs::rename(Path::new("/mnt/ro/file"), Path::new("/mnt/ro/file")).map_err(|e| e.source))
     }),
+    attack("read-only-link", "makes a second name in a read-only bind", READ_ONLY, link),
     attack("read-only-mode", "changes a mode in a read-only bind", READ_ONLY, |_| {
         denied(std::fs::set_permissions("/mnt/ro/file", std::fs::Permissions::from_mode(0o644)))
     }),
@@ -49,6 +53,12 @@ pub(crate) const PROBES: &[Probe] = &[
         denied(bindery::fs::open(Path::new("/mnt/host-dev/null")).map_err(|e| e.source))
     }),
     attack("host-root", "finds the host's root above its own", "old-root-detached second-user-namespace", host_root),
+    attack(
+        "chroot-break-out",
+        "the host's root by chroot(2) and a descriptor of what was the root before",
+        "old-root-detached second-user-namespace",
+        break_out,
+    ),
     attack("dev-nodes", "disks, memory, consoles and other devices of the host's", "private-dev", nodes),
     attack("dev-names", "a /dev that is the host's", "private-dev", dev_names),
     attack("shm-size", "fills the host's memory through /dev/shm", "shm-size | private-dev", shm_size),
@@ -107,8 +117,17 @@ fn clone_tree(_: &Stage) -> Outcome {
 }
 
 fn reopen(_: &Stage) -> Outcome {
-    let file = bindery::fs::open(Path::new("/mnt/ro/file")).map_err(|e| e.source.to_string())?;
-    write(&format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)))
+    match bindery::fs::open(Path::new("/mnt/ro/file")) {
+        Ok(file) => write(&format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file))),
+        Err(e) => Ok(e.source.to_string()),
+    }
+}
+
+fn link(stage: &Stage) -> Outcome {
+    let new = Path::new("/mnt/ro").join(&stage.run);
+    let outcome = denied(bindery::fs::hard_link(Path::new("/mnt/ro/file"), &new).map_err(|e| e.source));
+    let _ = bindery::fs::remove_file(&new);
+    outcome
 }
 
 fn times(_: &Stage) -> Outcome {
@@ -137,8 +156,8 @@ fn mapped(_: &Stage) -> Outcome {
     Err("may be mapped".into())
 }
 
-fn below(_: &Stage) -> Outcome {
-    let path = Path::new("/mnt/host-dev/shm").join(format!("battery-{}", std::process::id()));
+fn below(stage: &Stage) -> Outcome {
+    let path = Path::new("/mnt/host-dev/shm").join(format!("own-{}", stage.run));
     let outcome = denied(std::fs::OpenOptions::new().write(true).create_new(true).open(&path));
     let _ = bindery::fs::remove_file(&path);
     outcome
@@ -152,6 +171,20 @@ fn host_root(stage: &Stage) -> Outcome {
         }
     }
     Ok(String::new())
+}
+
+fn break_out(stage: &Stage) -> Outcome {
+    let code = crate::probe::child(|| {
+        let Ok(before) = ask(libc::SYS_open, [at(c"/"), 0o20_0000, 0, 0, 0]) else { return 2 };
+        call(libc::SYS_chroot, [at(c"/tmp"), 0, 0, 0, 0]);
+        call(libc::SYS_fchdir, [before.cast_unsigned(), 0, 0, 0, 0]);
+        for _ in 0..64 {
+            call(libc::SYS_chdir, [at(c".."), 0, 0, 0, 0]);
+        }
+        let path = format!(".{}\0", stage.secret);
+        i32::from(call(libc::SYS_access, [at(path.as_bytes()), 0, 0, 0, 0]) == 0)
+    });
+    if code == 1 { Err("sees the host's files".into()) } else { Ok(format!("status {code}")) }
 }
 
 const HARMLESS: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
@@ -177,7 +210,10 @@ fn dev_names(stage: &Stage) -> Outcome {
 }
 
 fn shm_size(_: &Stage) -> Outcome {
-    let stat = rustix::fs::statvfs("/dev/shm").map_err(|e| e.to_string())?;
+    let stat = match rustix::fs::statvfs("/dev/shm") {
+        Ok(stat) => stat,
+        Err(e) => return Ok(e.to_string()),
+    };
     let size = stat.f_blocks * stat.f_frsize;
     if size > 0 && size <= 1 << 30 { Ok(format!("{} MiB", size >> 20)) } else { Err(format!("{} MiB", size >> 20)) }
 }

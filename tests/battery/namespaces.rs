@@ -80,7 +80,7 @@ fn unshare(flags: i32) -> Outcome {
 /// The namespace of the probe before may not be quite gone, which only matters where there may be one.
 pub(crate) fn patiently(mut attempt: impl FnMut() -> i64) -> i64 {
     let limited = owner(&Stage::default()).is_ok();
-    for _ in 0..200 {
+    for _ in 0..2000 {
         match attempt() {
             -28 if !limited => std::thread::sleep(std::time::Duration::from_millis(10)),
             result => return result,

@@ -15,68 +15,96 @@ use crate::program::{I386, elf32, elf64, execute, install};
 use crate::stage::Stage;
 
 pub(crate) const PROBES: &[Probe] = &[
-    need("unknown-call", "new calls fail with ENOSYS, so that C libraries fall back", |_| {
+    need("unknown-call", "new calls fail with ENOSYS, so that C libraries fall back", "unknown-calls", |_| {
         same(call(9999, [0; 5]), -38)
     }),
-    need("unknown-call-i386", "the same for 32-bit programs", |_| same(call_i386(9999, 0, 0, 0), -38)),
-    need("program-i386", "32-bit programs (multilib, wine)", program_i386),
-    need("personality-i386", "`setarch i686`, as 32-bit packages are built with", personality_i386),
-    need("execute-in-tmp", "configure scripts run what they have compiled in /tmp", execute_in_tmp),
-    need("execute-memfd", "programs that execute themselves from memory", execute_memfd),
-    need("executable-memory", "just-in-time compilers: memory that is written, then executed", executable_memory),
-    need("set-user", "userpriv: root becomes the build's user", set_user),
-    need("set-groups", "and its groups", set_groups),
-    need("kill-other-user", "root ends processes of the build's user", kill_other_user),
-    need("chroot", "`ldconfig -r` and image phases", |_| {
+    need("unknown-call-i386", "the same for 32-bit programs", "unknown-calls | i386", |_| {
+        same(call_i386(9999, 0, 0, 0), -38)
+    }),
+    need("program-i386", "32-bit programs (multilib, wine)", "i386 | writable-root | executable-tmp", program_i386),
+    need("personality-i386", "`setarch i686`, as 32-bit packages are built with", "old-personality", personality_i386),
+    need(
+        "execute-in-tmp",
+        "configure scripts run what they have compiled in /tmp",
+        "writable-root | executable-tmp",
+        execute_in_tmp,
+    ),
+    need("execute-memfd", "programs that execute themselves from memory", "memory-files", execute_memfd),
+    need(
+        "executable-memory",
+        "just-in-time compilers: memory that is written, then executed",
+        "executable-memory",
+        executable_memory,
+    ),
+    need("set-user", "userpriv: root becomes the build's user", "setuid | setgid", set_user),
+    need("set-groups", "and its groups", "setgid", set_groups),
+    need("kill-other-user", "root ends processes of the build's user", "kill | setuid | term-signals", kill_other_user),
+    need("chroot", "`ldconfig -r` and image phases", "sys_chroot", |_| {
         same(child(|| i32::from(call(libc::SYS_chroot, [at(c"/tmp"), 0, 0, 0, 0]) == 0)), 1)
     }),
-    need("low-port", "test suites that serve on ports below 1024", |_| {
+    need("low-port", "test suites that serve on ports below 1024", "low-ports", |_| {
         works(TcpListener::bind((Ipv4Addr::LOCALHOST, 81)))
     }),
-    need("ptrace-child", "sys-apps/sandbox, strace, debuggers' tests", ptrace_child),
-    need("read-child-memory", "the same, by process_vm_readv(2)", read_child),
-    need("threads", "threads", threads),
-    need("many-processes", "hundreds of processes at once (`make -j`)", many_processes),
-    need("signals-between", "signals between processes of the build", signals),
-    need("signal-descriptors", "signalfd, eventfd, epoll, timerfd", descriptors),
-    need("pidfd", "pidfd_open and pidfd_send_signal", pidfd),
-    need("session", "sessions and process groups", |_| {
+    need("ptrace-child", "sys-apps/sandbox, strace, debuggers' tests", "tracing", ptrace_child),
+    need("read-child-memory", "the same, by process_vm_readv(2)", "memory-of-others", read_child),
+    need("threads", "threads", "threads", threads),
+    need("many-processes", "hundreds of processes at once (`make -j`)", "processes", many_processes),
+    need("signals-between", "signals between processes of the build", "term-signals", signals),
+    need("signal-descriptors", "signalfd, eventfd, epoll, timerfd", "event-descriptors | inotify", descriptors),
+    need("pidfd", "pidfd_open and pidfd_send_signal", "pidfd-signals", pidfd),
+    need("session", "sessions and process groups", "new-sessions", |_| {
         same(child(|| i32::from(call(libc::SYS_setsid, [0; 5]) > 0)), 1)
     }),
-    need("nice", "nice(1)", |_| worked(call(libc::SYS_setpriority, [0, 0, 5, 0, 0]))),
-    need("affinity", "taskset(1), and nproc", affinity),
-    need("scheduler", "schedtool -B, as portage's niceness settings", |_| {
+    need("nice", "nice(1)", "priorities", |_| worked(call(libc::SYS_setpriority, [0, 0, 5, 0, 0]))),
+    need("affinity", "taskset(1), and nproc", "cpu-choice", affinity),
+    need("scheduler", "schedtool -B, as portage's niceness settings", "scheduling", |_| {
         worked(call(libc::SYS_sched_setscheduler, [0, 3, at(&[0_i32; 1]), 0, 0]))
     }),
-    need("io-priority", "ionice -c 3", |_| worked(call(libc::SYS_ioprio_set, [1, 0, 3 << 13, 0, 0]))),
-    need("clocks", "clocks and sleeping", clocks),
-    need("alarm", "timers that signal", alarm),
-    need("random", "random numbers", |_| same(call(libc::SYS_getrandom, [room(&mut [0_u8; 16]), 16, 0, 0, 0]), 16)),
-    need("own-proc", "/proc of the build's own processes", own_proc),
-    need("pseudo-terminal", "pseudo terminals (script, expect, dejagnu)", pseudo_terminal),
-    need("loopback-tcp", "servers and clients on 127.0.0.1 in test suites", tcp),
-    need("loopback-tcp6", "and on ::1", tcp6),
-    need("loopback-udp", "and datagrams", udp),
-    need("netlink-route", "getifaddrs(3)", |_| worked(crate::probe::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0))),
-    need("unix-socket", "Unix sockets with a name", unix_socket),
-    need("abstract-socket", "abstract Unix sockets", abstract_socket),
-    need("pass-descriptor", "descriptors passed over a socket pair", |_| works(std::os::unix::net::UnixStream::pair())),
-    need("pipes", "large pipes, splice(2)", pipes),
-    need("shared-memory", "System V shared memory", shared_memory),
-    need("semaphores", "System V semaphores (fakeroot)", |_| worked(call(libc::SYS_semget, [0, 1, 0o1600, 0, 0]))),
-    need("message-queues", "System V message queues", |_| worked(call(libc::SYS_msgget, [0, 0o1600, 0, 0, 0]))),
-    need("posix-queues", "POSIX message queues", |_| queue()),
-    need("posix-semaphores", "sem_open(3): Python's multiprocessing", |_| {
-        let path = format!("/dev/shm/sem.battery-{}", std::process::id());
+    need("io-priority", "ionice -c 3", "io-priorities", |_| worked(call(libc::SYS_ioprio_set, [1, 0, 3 << 13, 0, 0]))),
+    need("clocks", "clocks and sleeping", "sleeping", clocks),
+    need("alarm", "timers that signal", "timers", alarm),
+    need("random", "random numbers", "random-numbers", |_| {
+        same(call(libc::SYS_getrandom, [room(&mut [0_u8; 16]), 16, 0, 0, 0]), 16)
+    }),
+    need("own-proc", "/proc of the build's own processes", "cpuinfo", own_proc),
+    need("pseudo-terminal", "pseudo terminals (script, expect, dejagnu)", "dev-pts | device-links", pseudo_terminal),
+    need("loopback-tcp", "servers and clients on 127.0.0.1 in test suites", "loopback-up", tcp),
+    need("loopback-tcp6", "and on ::1", "loopback-up | ipv6", tcp6),
+    need("loopback-udp", "and datagrams", "loopback-up | udp", udp),
+    need("netlink-route", "getifaddrs(3)", "netlink", |_| {
+        worked(crate::probe::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0))
+    }),
+    need("unix-socket", "Unix sockets with a name", "unix-sockets | writable-root", unix_socket),
+    need("abstract-socket", "abstract Unix sockets", "unix-sockets", abstract_socket),
+    need("pass-descriptor", "descriptors passed over a socket pair", "socket-pairs", pass_descriptor),
+    need("pipes", "large pipes, splice(2)", "pipe-sizes", pipes),
+    need("shared-memory", "System V shared memory", "sysv-memory", shared_memory),
+    need("semaphores", "System V semaphores (fakeroot)", "semaphores", |_| {
+        worked(call(libc::SYS_semget, [0, 1, 0o1600, 0, 0]))
+    }),
+    need("message-queues", "System V message queues", "message-queues", |_| {
+        worked(call(libc::SYS_msgget, [0, 0o1600, 0, 0, 0]))
+    }),
+    need("posix-queues", "POSIX message queues", "posix-queues", queue),
+    need("posix-semaphores", "sem_open(3): Python's multiprocessing", "dev-shm", |stage| {
+        let path = format!("/dev/shm/sem.{}", stage.run);
         let made = works(std::fs::OpenOptions::new().create_new(true).write(true).open(&path));
         let _ = bindery::fs::remove_file(Path::new(&path));
         made
     }),
-    need("filter-of-its-own", "seccomp filters of test suites and browsers", own_filter),
-    need("resource-limits", "ulimit: limits may be lowered", |_| {
+    need("queues-folder", "/dev/mqueue, which lists them", "dev-mqueue", |_| {
+        bindery::fs::read_dir(Path::new("/dev/mqueue")).map(|names| format!("{names:?}")).map_err(|e| e.to_string())
+    }),
+    need("bounding-set", "capsh --drop, and test suites of libcap", "setpcap", |_| {
+        worked(call(libc::SYS_prctl, [24, 0, 0, 0, 0]))
+    }),
+    need("filter-of-its-own", "seccomp filters of test suites and browsers", "filters", own_filter),
+    need("resource-limits", "ulimit: limits may be lowered", "limits-lowered", |_| {
         worked(call(libc::SYS_prlimit64, [0, 7, at(&[64_u64, 64]), 0, 0]))
     }),
-    need("lock-memory", "mlock(2) of a page", |_| worked(call(libc::SYS_mlock, [at(&0_u8), 1, 0, 0, 0]))),
+    need("lock-memory", "mlock(2) of a page", "locked-memory", |_| {
+        worked(call(libc::SYS_mlock, [at(&0_u8), 1, 0, 0, 0]))
+    }),
 ];
 
 fn program_i386(_: &Stage) -> Outcome {
@@ -119,17 +147,22 @@ fn set_groups(_: &Stage) -> Outcome {
     worked(call(libc::SYS_setgroups, [2, at(&[250_u32, 7]), 0, 0, 0]))
 }
 
-/// Starts a process that does nothing until it is killed.
+/// Starts a process that does nothing until it is killed; as another user unless 0, which it is when this returns.
 fn idle(uid: u64) -> i32 {
+    let Ok((mut reader, writer)) = std::io::pipe() else { return -1 };
     let pid = fork();
     if pid == 0 {
         if uid != 0 {
             call(libc::SYS_setresuid, [uid, uid, uid, 0, 0]);
         }
+        drop(writer);
         loop {
             call(libc::SYS_pause, [0; 5]);
         }
     }
+    drop(writer);
+    // It ends when the other has closed its end.
+    let _ = reader.read(&mut [0]);
     pid
 }
 
@@ -140,15 +173,9 @@ fn end(pid: i32, signal: i32) -> Outcome {
 
 fn kill_other_user(_: &Stage) -> Outcome {
     let pid = idle(250);
-    // Until it has changed.
-    for _ in 0..100 {
-        let status = bindery::fs::read_to_string(Path::new(&format!("/proc/{pid}/status"))).unwrap_or_default();
-        if status.contains("Uid:\t250") {
-            return end(pid, libc::SIGTERM);
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    end(pid, libc::SIGKILL).and(Err("did not become the user".into()))
+    let status = bindery::fs::read_to_string(Path::new(&format!("/proc/{pid}/status"))).unwrap_or_default();
+    let ended = end(pid, libc::SIGTERM);
+    if status.contains("Uid:\t250") { ended } else { Err("did not become the user".into()) }
 }
 
 fn ptrace_child(_: &Stage) -> Outcome {
@@ -198,11 +225,22 @@ fn signals(_: &Stage) -> Outcome {
     end(idle(0), libc::SIGTERM)
 }
 
+/// An inotify instance; other sandboxes of the battery may have all for a moment.
+pub(crate) fn watcher() -> i64 {
+    for _ in 0..500 {
+        match call(libc::SYS_inotify_init1, [0; 5]) {
+            -24 => std::thread::sleep(std::time::Duration::from_millis(10)),
+            result => return result,
+        }
+    }
+    -24
+}
+
 fn descriptors(_: &Stage) -> Outcome {
     worked(call(libc::SYS_eventfd2, [0, 0, 0, 0, 0]))?;
     worked(call(libc::SYS_epoll_create1, [0; 5]))?;
     worked(call(libc::SYS_signalfd4, [u64::MAX, at(&[0_u64; 1]), 8, 0, 0]))?;
-    worked(call(libc::SYS_inotify_init1, [0; 5]))?;
+    worked(watcher())?;
     worked(call(libc::SYS_timerfd_create, [1, 0, 0, 0, 0]))
 }
 
@@ -229,7 +267,9 @@ fn clocks(_: &Stage) -> Outcome {
 
 fn alarm(_: &Stage) -> Outcome {
     let code = child(|| {
-        call(libc::SYS_setitimer, [0, at(&[0_u64, 0, 0, 1000]), 0, 0, 0]);
+        if call(libc::SYS_setitimer, [0, at(&[0_u64, 0, 0, 1000]), 0, 0, 0]) < 0 {
+            return 1;
+        }
         call(libc::SYS_pause, [0; 5]);
         0
     });
@@ -241,8 +281,13 @@ fn own_proc(_: &Stage) -> Outcome {
         let path = format!("/proc/self/{file}");
         works(std::fs::symlink_metadata(&path)).map_err(|e| format!("{path}: {e}"))?;
     }
-    works(bindery::fs::read(Path::new("/proc/cpuinfo")).map_err(|e| e.source))?;
-    works(bindery::fs::read(Path::new("/proc/meminfo")).map_err(|e| e.source))
+    for file in ["/proc/cpuinfo", "/proc/meminfo"] {
+        let text = bindery::fs::read(Path::new(file)).map_err(|e| e.to_string())?;
+        if text.is_empty() {
+            return Err(format!("{file} is empty"));
+        }
+    }
+    Ok(String::new())
 }
 
 fn pseudo_terminal(_: &Stage) -> Outcome {
@@ -276,11 +321,27 @@ fn unix_socket(_: &Stage) -> Outcome {
     works(std::os::unix::net::UnixStream::connect(path))
 }
 
-fn abstract_socket(_: &Stage) -> Outcome {
+fn abstract_socket(stage: &Stage) -> Outcome {
     use std::os::linux::net::SocketAddrExt as _;
-    let address = std::os::unix::net::SocketAddr::from_abstract_name(b"battery-own").unwrap();
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(format!("own-{}", stage.run)).unwrap();
     let _listener = std::os::unix::net::UnixListener::bind_addr(&address).map_err(|e| e.to_string())?;
     works(std::os::unix::net::UnixStream::connect_addr(&address))
+}
+
+fn pass_descriptor(_: &Stage) -> Outcome {
+    use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+    let (one, other) = std::os::unix::net::UnixStream::pair().map_err(|e| e.to_string())?;
+    let file = bindery::fs::open(Path::new("/dev/null")).map_err(|e| e.to_string())?;
+    let (bytes, files) = ([std::io::IoSlice::new(b"x")], [file.as_raw_fd()]);
+    let rights = [ControlMessage::ScmRights(&files)];
+    sendmsg::<()>(one.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None).map_err(|e| e.to_string())?;
+    let (mut room, mut byte) = (nix::cmsg_space!([i32; 1]), [0_u8; 1]);
+    let mut bytes = [std::io::IoSliceMut::new(&mut byte)];
+    let got = recvmsg::<()>(other.as_raw_fd(), &mut bytes, Some(&mut room), MsgFlags::empty());
+    let got = got.map_err(|e| e.to_string())?;
+    let is_rights =
+        |message: ControlMessageOwned| matches!(message, ControlMessageOwned::ScmRights(all) if all.len() == 1);
+    same(got.cmsgs().map_err(|e| e.to_string())?.any(is_rights), true)
 }
 
 fn pipes(_: &Stage) -> Outcome {
@@ -301,8 +362,8 @@ fn shared_memory(_: &Stage) -> Outcome {
     worked(call(libc::SYS_shmctl, [id.cast_unsigned(), 0, 0, 0, 0]))
 }
 
-fn queue() -> Outcome {
-    let name = format!("battery-own-{}\0", std::process::id());
+fn queue(stage: &Stage) -> Outcome {
+    let name = format!("own-{}\0", stage.run);
     let made = worked(call(libc::SYS_mq_open, [at(name.as_bytes()), 0o102, 0o600, 0, 0]));
     call(libc::SYS_mq_unlink, [at(name.as_bytes()), 0, 0, 0, 0]);
     made

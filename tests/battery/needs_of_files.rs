@@ -13,43 +13,80 @@ use crate::stage::Stage;
 const HERE: u64 = 0xffff_ff9c;
 
 pub(crate) const PROBES: &[Probe] = &[
-    need("chown", "image phases give files to any user and group", chown),
-    need("setuid-bits", "packages with setuid and setgid files", |_| mode("setuid", 0o6755)),
-    need("sticky-folder", "folders such as /tmp in packages", sticky),
-    need("setgid-folder", "new files take a setgid folder's group", setgid_folder),
-    need("file-capability", "fcaps.eclass sets capabilities on files", capability),
-    need("user-attributes", "extended attributes of users", |_| attribute(c"user.battery")),
-    need("access-lists", "access control lists", access_list),
-    need("fifo", "named pipes", |_| node("fifo", libc::S_IFIFO)),
-    need("socket-file", "socket files by mknod(2)", |_| node("node", libc::S_IFSOCK)),
-    need("hard-link", "hard links", hard_link),
-    need("symbolic-link", "symbolic links", symbolic_link),
-    need("exchange", "RENAME_EXCHANGE, as git and package managers do", |_| rename(2)),
-    need("rename-no-replace", "RENAME_NOREPLACE", rename_no_replace),
-    need("rename-folder", "renames of folders that a layer below has", rename_folder),
-    need("remove-lower", "removes what a layer below has", remove_lower),
-    need("sparse", "sparse files of a terabyte", sparse),
-    need("unnamed-file", "O_TMPFILE", |_| {
-        works(
-            rustix::fs::open("/tmp", rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR, 0o600.into())
-                .map_err(Into::into),
-        )
+    need("chown", "image phases give files to any user and group", "chown | writable-root", chown),
+    need("setuid-bits", "packages with setuid and setgid files", "modes-setuid | writable-root", |_| {
+        mode("setuid", 0o6755)
     }),
-    need("locks", "flock and record locks", locks),
-    need("mapped-file", "files mapped into shared memory", mapped),
-    need("allocate", "fallocate(2)", allocate),
-    need("copy-range", "copy_file_range(2) and reflinks' fall-back", copy_range),
-    need("long-names", "names of 255 bytes, in folders 100 deep", long_names),
-    need("strange-names", "names with newlines, escapes and bytes that are no UTF-8", strange_names),
-    need("times", "file times in the past and the future", |_| same(times(), 0)),
-    need("foreign-owner-write", "root writes to anyone's files", foreign_owner),
-    need("notice-changes", "inotify(7)", notice),
-    need("dev-fd", "/dev/fd, /dev/stdin: shells' process substitution", dev_fd),
-    need("dev-nodes-work", "/dev/null, zero, full, random, urandom", dev_nodes),
-    need("writable-bind", "writes where the host lets it", |_| {
+    need("sticky-folder", "folders such as /tmp in packages", "modes-sticky | folders | writable-root", sticky),
+    need(
+        "setgid-folder",
+        "new files take a setgid folder's group",
+        "chown | fsetid | folders | writable-root",
+        setgid_folder,
+    ),
+    need(
+        "file-capability",
+        "fcaps.eclass sets capabilities on files",
+        "setfcap | writable-attributes | writable-root",
+        capability,
+    ),
+    need("user-attributes", "extended attributes of users", "writable-attributes | writable-root", |_| {
+        attribute(c"user.battery")
+    }),
+    need("access-lists", "access control lists", "writable-attributes | writable-root", access_list),
+    need("fifo", "named pipes", "nodes | writable-root", |_| node("fifo", libc::S_IFIFO)),
+    need("socket-file", "socket files by mknod(2)", "nodes | writable-root", |_| node("node", libc::S_IFSOCK)),
+    need("hard-link", "hard links", "hard-links | writable-root", hard_link),
+    need("symbolic-link", "symbolic links", "symbolic-links | writable-root", symbolic_link),
+    need("exchange", "RENAME_EXCHANGE, as git and package managers do", "exchanging | writable-root", |_| rename(2)),
+    need("rename-no-replace", "RENAME_NOREPLACE", "no-replace | writable-root", rename_no_replace),
+    need("rename-folder", "renames of folders that a layer below has", "renaming | writable-root", rename_folder),
+    need("remove-lower", "removes what a layer below has", "writable-root", remove_lower),
+    need("sparse", "sparse files of a terabyte", "file-sizes | writable-root", sparse),
+    need("unnamed-file", "O_TMPFILE", "unnamed-files | writable-root", |_| {
+        let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR;
+        match rustix::fs::open("/tmp", flags, 0o600.into()) {
+            // Programs know that: older kernels' overlayfs has none.
+            Err(rustix::io::Errno::OPNOTSUPP) => Ok("not supported".into()),
+            opened => works(opened.map_err(Into::into)),
+        }
+    }),
+    need("locks", "flock and record locks", "flock | record-locks | writable-root", locks),
+    need("mapped-file", "files mapped into shared memory", "shared-mappings | writable-root", mapped),
+    need("allocate", "fallocate(2)", "allocation | writable-root", allocate),
+    need("copy-range", "copy_file_range(2) and reflinks' fall-back", "copying | writable-root", copy_range),
+    need("long-names", "names of 255 bytes, in folders 100 deep", "folders | writable-root", long_names),
+    need("strange-names", "names with newlines, escapes and bytes that are no UTF-8", "writable-root", strange_names),
+    need("times", "file times in the past and the future", "times | writable-root", |_| same(times(), 0)),
+    need("foreign-owner-write", "root writes to anyone's files", "chown | dac_override | writable-root", foreign_owner),
+    need("notice-changes", "inotify(7)", "inotify", notice),
+    need("dev-fd", "/dev/fd, /dev/stdin: shells' process substitution", "device-links | writable-root", dev_fd),
+    need("dev-nodes-work", "/dev/null, zero, full, random, urandom", "dev-zero", dev_nodes),
+    need(
+        "foreign-owner-mode",
+        "root changes modes and times of anyone's files",
+        "chown | fowner | writable-root",
+        |_| {
+            let path = fresh("mode")?;
+            std::os::unix::fs::chown(&path, Some(250), Some(250)).map_err(|e| e.to_string())?;
+            works(std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)))
+        },
+    ),
+    need(
+        "remove-lower-folder",
+        "makes a folder anew that a layer below has",
+        "userxattr | folders | writable-root",
+        again,
+    ),
+    need("strange-names-bound", "archives with such names", "bound-files", |_| {
+        use std::os::unix::ffi::OsStrExt as _;
+        let name = std::ffi::OsStr::from_bytes(crate::ablation::STRANGE);
+        works(bindery::fs::read(&Path::new("/mnt/ro").join(name)).map_err(|e| e.source))
+    }),
+    need("writable-bind", "writes where the host lets it", "writable-binds", |_| {
         works(bindery::fs::write(Path::new("/mnt/rw/file"), "x").map_err(|e| e.source))
     }),
-    need("read-only-bind", "reads what the host shows", |_| {
+    need("read-only-bind", "reads what the host shows", "bound-files", |_| {
         works(bindery::fs::read(Path::new("/mnt/ro/file")).map_err(|e| e.source))
     }),
 ];
@@ -162,6 +199,14 @@ fn remove_lower(_: &Stage) -> Outcome {
     same(Path::new("/etc/lower").symlink_metadata().is_ok(), false)
 }
 
+fn again(_: &Stage) -> Outcome {
+    let folder = Path::new("/etc/again");
+    bindery::fs::remove_file(&folder.join("file")).map_err(|e| e.to_string())?;
+    works(std::fs::remove_dir(folder))?;
+    bindery::fs::create_dir(folder, 0o755).map_err(|e| e.to_string())?;
+    same(bindery::fs::read_dir(folder).map_err(|e| e.to_string())?.len(), 0)
+}
+
 fn sparse(_: &Stage) -> Outcome {
     let mut file = std::fs::OpenOptions::new().write(true).open(fresh("sparse")?).map_err(|e| e.to_string())?;
     file.seek(SeekFrom::Start(1 << 40)).map_err(|e| e.to_string())?;
@@ -170,7 +215,10 @@ fn sparse(_: &Stage) -> Outcome {
 
 fn locks(_: &Stage) -> Outcome {
     let file = std::fs::OpenOptions::new().write(true).open(fresh("locks")?).map_err(|e| e.to_string())?;
-    works(file.lock())
+    works(file.lock())?;
+    // struct flock: a write lock (l_type 1) of everything.
+    let fd = u64::from(std::os::fd::AsRawFd::as_raw_fd(&file).cast_unsigned());
+    worked(call(libc::SYS_fcntl, [fd, 6, at(&[1_u64, 0, 0, 0]), 0, 0]))
 }
 
 fn mapped(_: &Stage) -> Outcome {
@@ -186,7 +234,11 @@ fn allocate(_: &Stage) -> Outcome {
 }
 
 fn copy_range(_: &Stage) -> Outcome {
-    works(bindery::fs::copy(Path::new(&fresh("from")?), Path::new("/tmp/need-to")).map_err(|e| e.source))
+    let file =
+        |name: &str| std::fs::OpenOptions::new().read(true).write(true).open(fresh(name)?).map_err(|e| e.to_string());
+    let (from, to) = (file("from")?, file("to")?);
+    let number = |file: &std::fs::File| u64::from(std::os::fd::AsRawFd::as_raw_fd(file).cast_unsigned());
+    same(call(libc::SYS_copy_file_range, [number(&from), 0, number(&to), 0, 7]), 7)
 }
 
 fn long_names(_: &Stage) -> Outcome {
@@ -218,7 +270,7 @@ fn foreign_owner(_: &Stage) -> Outcome {
 }
 
 fn notice(_: &Stage) -> Outcome {
-    let fd = call(libc::SYS_inotify_init1, [0; 5]);
+    let fd = crate::needs::watcher();
     worked(fd)?;
     worked(call(libc::SYS_inotify_add_watch, [fd.cast_unsigned(), at(c"/tmp"), 2, 0, 0]))
 }

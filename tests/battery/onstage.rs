@@ -1,6 +1,6 @@
 //! The parts of tests that need a stage: each runs in a process that `stage::perform` has prepared.
 
-use crate::{ablation, outside, peers};
+use crate::{ablation, endings, peers, places};
 
 #[test]
 #[ignore = "is run by another test"]
@@ -11,7 +11,25 @@ fn each_mechanism_in_turn() {
 #[test]
 #[ignore = "is killed by another test"]
 fn a_sandbox_that_sleeps() {
-    outside::sleep();
+    endings::sleep();
+}
+
+#[test]
+#[ignore = "is run by another test"]
+fn a_mount_in_a_bind() {
+    places::mount_in_a_bind();
+}
+
+#[test]
+#[ignore = "is run by another test"]
+fn everything_on() {
+    ablation::everything_on();
+}
+
+#[test]
+#[ignore = "is run by another test"]
+fn each_grant_missing() {
+    ablation::each_grant_missing();
 }
 
 #[test]

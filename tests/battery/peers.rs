@@ -42,6 +42,7 @@ impl Place {
             "run",
             "usr",
             "etc/folder",
+            "etc/again",
             "tmp",
             "battery",
             "mnt/ro",
@@ -53,14 +54,14 @@ impl Place {
         bindery::fs::set_mode(&root.join("tmp"), 0o1777).unwrap();
         crate::executable::copy(&own_program(), &root.join("battery/probe"));
         bindery::fs::write(&root.join("battery/stage.json"), serde_json::to_string(stage).unwrap()).unwrap();
-        bindery::fs::write(&root.join("etc/lower"), "lower").unwrap();
+        for file in ["etc/lower", "etc/again/file"] {
+            bindery::fs::write(&root.join(file), "lower").unwrap();
+        }
         let (ro, rw) = (dir.join("ro"), dir.join("rw"));
         for folder in [&ro, &rw] {
             bindery::fs::create_dir_all(folder).unwrap();
         }
-        bindery::fs::write(&ro.join("file"), "file").unwrap();
-        bindery::fs::write(&ro.join("secret"), "secret").unwrap();
-        bindery::fs::set_mode(&ro.join("secret"), 0o600).unwrap();
+        crate::ablation::fill(&ro);
         let binds = [(ro, "/mnt/ro", true), (rw, "/mnt/rw", false), ("/dev".into(), "/mnt/host-dev", true)];
         Self { dir: dir.to_path_buf(), root, binds }
     }
@@ -70,8 +71,12 @@ impl Place {
         for left in bindery::fs::read_dir(&self.root.join("tmp")).unwrap() {
             bindery::process::run(bindery::process::command("rm").arg("-rf").arg(left)).unwrap();
         }
-        bindery::fs::write(&self.root.join("etc/lower"), "lower").unwrap();
-        bindery::fs::create_dir_all(&self.root.join("etc/folder")).unwrap();
+        for folder in ["etc/folder", "etc/again"] {
+            bindery::fs::create_dir_all(&self.root.join(folder)).unwrap();
+        }
+        for file in ["etc/lower", "etc/again/file"] {
+            bindery::fs::write(&self.root.join(file), "lower").unwrap();
+        }
     }
 
     fn bubblewrap(&self, options: &[&str]) -> Command {
@@ -212,7 +217,7 @@ pub(crate) fn page(table: &Table) -> String {
     let columns: Vec<_> = table.iter().collect();
     let title = |column: &str| column.split_once(' ').map_or(column, |(_, title)| title).to_string();
     let mut text = String::from(HEAD);
-    let of = |needs: bool| probe::all().filter(move |probe| probe.is_need() == needs);
+    let of = |needs: bool| probe::all().filter(move |probe| probe.is_need == needs);
     text.push_str("## In numbers\n\n| sandbox | attacks that get through | needs that are not met |\n|---|---|---|\n");
     for (column, results) in &columns {
         let count = |needs: bool| {
@@ -222,25 +227,31 @@ pub(crate) fn page(table: &Table) -> String {
         text.push_str(&format!("| {} | {} | {} |\n", title(column), count(false), count(true)));
     }
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    text.push_str(&format!("\nMade on Linux {kernel}.\n"));
+    let (inside, outside) = (probe::all().count(), crate::outside::all().count());
+    let listed = crate::outside::ELSEWHERE.len();
+    text.push_str(&format!(
+        "\nMade on Linux {kernel}: {inside} probes from inside, {outside} from outside; {listed} tests elsewhere.\n"
+    ));
     text.push_str("\n## From outside\n\nHostile roots and specs, and what is left when something is killed; bindery alone is asked.\n\n");
     text.push_str("| probe | stands for | in its way |\n|---|---|---|\n");
-    for probe in crate::outside::PROBES {
-        text.push_str(&format!("| {} | {} | {} |\n", probe.name, probe.stands_for, probe.guards));
+    for probe in crate::outside::all() {
+        text.push_str(&format!("{}\n", row(probe.name, probe.stands_for, probe.guards)));
+    }
+    text.push_str(
+        "\nOther tests hold what follows, with cases of their own:\n\n| attack | stands for | test |\n|---|---|---|\n",
+    );
+    for (name, stands_for, _, test) in crate::outside::ELSEWHERE {
+        text.push_str(&format!("| {name} | {stands_for} | `{test}` |\n"));
     }
     for (needs, heading) in [(false, "Attacks"), (true, "Needs")] {
         text.push_str(&format!("\n## {heading}\n\n| probe | stands for |"));
-        let guards = if needs { "" } else { " in its way |" };
-        text.push_str(guards);
+        text.push_str(if needs { " granted by |" } else { " in its way |" });
         for (column, _) in &columns {
             text.push_str(&format!(" {} |", title(column)));
         }
-        text.push_str(&format!("\n|---|---|{}{}\n", if needs { "" } else { "---|" }, "---|".repeat(columns.len())));
+        text.push_str(&format!("\n|---|---|---|{}\n", "---|".repeat(columns.len())));
         for probe in of(needs) {
-            text.push_str(&format!("| {} | {} |", probe.name, probe.stands_for));
-            if !needs {
-                text.push_str(&format!(" {} |", probe.guards.replace(" | ", ", or: ")));
-            }
+            text.push_str(&row(probe.name, probe.stands_for, probe.guards));
             for (_, results) in &columns {
                 let word = results.get(probe.name).map_or("?", String::as_str);
                 text.push_str(if word == "holds" { " · |" } else { " **✗** |" });
@@ -251,15 +262,25 @@ pub(crate) fn page(table: &Table) -> String {
     text
 }
 
+/// Returns the beginning of a probe's row.
+pub(crate) fn row(name: &str, stands_for: &str, guards: &str) -> String {
+    format!("| {name} | {stands_for} | {} |", guards.replace(" | ", ", or: "))
+}
+
 const HEAD: &str = "\
 # The battery
 
-What attackers try from inside a sandbox and what builds need in one, as probes with names (`tests/battery/`), run by
-`cargo test --test battery` in bindery's sandbox for root and for an ordinary user. Every mechanism that stands in an
-attack's way is switched off in turn, and exactly the probes that name it must then fail: that is what the column *in its
-way* says, and why no probe is here that nothing can make fail. All mechanisms of one alternative must be off before the
-attack gets through. What the kernel at hand lacks (a socket family, a file of /proc) cannot be made to fail there, holds
-everywhere, and counts only on kernels that have it.
+What attackers try from inside a sandbox and from outside, and what builds need in one, as probes with names
+(`tests/battery/`), run by `cargo test --test battery` for root and for an ordinary user, and by `just test-vm` on other
+kernels. A probe that nothing can make fail does not count:
+
+- Every mechanism that stands in an attack's way is switched off in turn, and exactly the probes that name it must then fail:
+  that is what the column *in its way* says. All mechanisms of one alternative must be off before the attack gets through.
+  What the kernel at hand lacks (a socket family, a file of /proc) cannot be made to fail there, holds everywhere, and counts
+  only on kernels that have it.
+- Every grant that a need names in the column *granted by* is taken away, and exactly the needs that name it must then fail:
+  a capability (CHOWN as `chown`), a system call or one use of it, a mount, a device, a limit lowered. They are taken away in
+  groups, such that any two are apart in some run.
 
 Below, the same probes under other sandboxes: `·` holds (the attack is refused, the need is met), `✗` does not. They are
 run as their documentation shows them, in a plain folder as root, with three binds: runc and crun with the spec that

@@ -16,7 +16,7 @@ const DGRAM: i32 = libc::SOCK_DGRAM;
 const RAW: i32 = libc::SOCK_RAW;
 
 const fn family(name: &'static str, stands_for: &'static str, family: i32, kind: i32, protocol: i32) -> Probe {
-    Probe { name, stands_for, guards: "filter", how: How::Socket(family, kind, protocol) }
+    Probe { name, stands_for, guards: "filter", is_need: false, how: How::Socket(family, kind, protocol) }
 }
 
 pub(crate) const PROBES: &[Probe] = &[
@@ -46,7 +46,7 @@ pub(crate) const PROBES: &[Probe] = &[
     attack("host-tcp", "services that listen on the host's 127.0.0.1", "network-namespace", tcp),
     attack(
         "host-abstract-socket",
-        "abstract sockets of the host's (X11, D-Bus), CVE-2020-15257",
+        "abstract sockets of the host's (X11, D-Bus), and of accomplices: CVE-2020-15257, CVE-2024-27297",
         "network-namespace landlock-scope",
         abstract_socket,
     ),

@@ -16,13 +16,18 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 
-use crate::host::own_program;
+use crate::host::{own_program, variable};
 use crate::probe::{at, call};
 
 /// In the environment of the stage.
 pub(crate) const CANARY: &str = "canary-of-the-battery";
 /// In the command line of the stage.
 pub(crate) const MARK: &str = "onstage::";
+
+/// In the environment of the probes: what nothing else on the machine is called, and whether what is expected not to
+/// come need not be waited for long.
+pub(crate) const RUN: &str = "BATTERY_RUN";
+pub(crate) const IMPATIENT: &str = "BATTERY_IMPATIENT";
 
 /// What is to be found.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -39,6 +44,14 @@ pub(crate) struct Stage {
     pub(crate) shm_file: String,
     pub(crate) port: u16,
     pub(crate) abstract_name: String,
+    /// How many signals may wait for the caller's processes, and how many inotify instances they may have.
+    pub(crate) signals: u64,
+    pub(crate) watchers: u64,
+    /// A name of this run's own.
+    #[serde(skip)]
+    pub(crate) run: String,
+    #[serde(skip)]
+    pub(crate) impatient: bool,
     /// What descriptors the probe program has at its start.
     #[serde(skip)]
     pub(crate) inherited: Vec<String>,
@@ -53,6 +66,8 @@ impl Stage {
         let text = bindery::fs::read_to_string(Path::new("/battery/stage.json")).unwrap();
         let mut stage: Self = serde_json::from_str(&text).unwrap();
         stage.is_init = std::process::id() == 1;
+        stage.run = variable(RUN).unwrap_or_else(|| stage.shm_file.clone());
+        stage.impatient = variable(IMPATIENT).is_some();
         let listed = bindery::fs::read_dir(Path::new("/proc/self/fd")).unwrap_or_default();
         for path in listed {
             let number: i32 = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()).unwrap_or(-1);
@@ -115,11 +130,16 @@ impl Canaries {
             shm_file,
             port: tcp.local_addr().unwrap().port(),
             abstract_name: unique,
-            inherited: Vec::new(),
-            is_init: false,
+            signals: rustix::process::getrlimit(rustix::process::Resource::Sigpending).current.unwrap_or(u64::MAX),
+            watchers: number("/proc/sys/fs/inotify/max_user_instances"),
+            ..Stage::default()
         };
         Self { stage, _open: (tcp, unix, open), shm }
     }
+}
+
+fn number(path: &str) -> u64 {
+    bindery::fs::read_to_string(Path::new(path)).unwrap().trim().parse().unwrap()
 }
 
 impl Drop for Canaries {

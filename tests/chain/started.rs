@@ -111,7 +111,8 @@ impl Own {
     pub(crate) fn outcome(&self) -> String {
         let said = self.bench.run(&["log"]);
         said.works();
-        let line = said.out.lines().last().unwrap().to_string();
+        // Below come commands of `run`, if there were any.
+        let line = said.out.lines().take_while(|line| !line.is_empty()).last().unwrap().to_string();
         line.split_whitespace().nth(2).unwrap().to_string()
     }
 

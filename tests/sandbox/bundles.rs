@@ -11,39 +11,13 @@ use crate::host::{Host, is_root};
 
 /// Makes a bundle whose root belongs to the id range, after what `runc spec` writes, without the terminal.
 fn bundle(host: &Host, script: &str, edit: impl FnOnce(&mut Value)) -> PathBuf {
-    let mut config = json!({
-        "ociVersion": "1.0.2-dev",
-        "process": {
-            "user": {"uid": 0, "gid": 0},
-            "args": ["sh", "-c", script],
-            "env": ["PATH=/bin"],
-            "cwd": "/",
-            "capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]},
-            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
-            "noNewPrivileges": true,
-        },
-        "root": {"path": "../state/base", "readonly": true},
-        "hostname": "elsewhere",
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
-            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
-                "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
-            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
-            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
-            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-                "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]},
-        ],
-        "linux": {
-            "resources": {"devices": [{"allow": false, "access": "rwm"}]},
-            "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}],
-            "maskedPaths": ["/etc/secret"],
-            "readonlyPaths": ["/proc/sys"],
-        },
-    });
+    let mut config: Value = serde_json::from_str(include_str!("../common/config.json")).unwrap();
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(["sh", "-c", script]);
+    config["process"]["env"] = json!(["PATH=/bin"]);
+    config["root"]["path"] = json!("../state/base");
+    config["hostname"] = json!("elsewhere");
+    config["linux"]["maskedPaths"] = json!(["/etc/secret"]);
     edit(&mut config);
     let folder = host.folder("bundle");
     fs::write(&folder.join("config.json"), config.to_string()).unwrap();

@@ -1,9 +1,9 @@
-//! How sandboxes end, and what is left of them.
+//! How sandboxes end, and what is left of them. What must not outlive them is in the battery (`endings.rs`).
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use bindery::sandbox::{self, Request, SandboxError, Status, Stdio, Stopped};
+use bindery::sandbox::{self, Request, SandboxError, Status, Stdio};
 use bindery::state::{Lease, State, stale_leases};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -29,15 +29,6 @@ fn a_signal_that_ends_it_is_told() {
 }
 
 #[test]
-fn orphans_and_daemons_end_with_it() {
-    let host = Host::new();
-    let marker = marker(1);
-    let ran = host.sh(&format!("(sleep {marker} &); setsid sleep {marker} & trap '' HUP; sleep 0.2; exit 3")).unwrap();
-    assert_eq!(ran.exit.status, Status::Code(3));
-    assert_eq!(processes_with(&marker), [] as [i32; 0]);
-}
-
-#[test]
 fn init_reaps_what_its_parents_left() {
     let script =
         "for i in 1 2 3 4 5; do (sleep 0 &); done; sleep 1; grep -l 'State:.Z' /proc/[0-9]*/status || echo none";
@@ -51,28 +42,6 @@ fn a_command_that_does_not_exist_is_told_from_one_that_fails() {
     assert!(error.to_string().starts_with("cannot start `no-such-program` in the root: No such file"), "{error}");
     let error = Host::new().command(&["/etc"]).unwrap_err();
     assert!(matches!(error, SandboxError::Command { missing: false, .. }), "{error:?}");
-}
-
-#[test]
-fn a_payload_that_is_called_off_is_gone_whatever_it_ignores() {
-    let host = Host::new();
-    let marker = marker(2);
-    let mut lease = Lease::take(&host.state, "test").unwrap();
-    let script = format!("trap '' TERM INT HUP; sleep {marker} & echo ready; kill -STOP $$");
-    let spec = host.spec(&lease, &["sh", "-c", &script], false);
-    let cancel = AtomicBool::new(false);
-    let mut call_off = |_, _: &[u8]| cancel.store(true, Ordering::Relaxed);
-    let exit = sandbox::run(Request {
-        spec: &spec,
-        ids: &host.ids,
-        base: host.state.state(),
-        lease: &mut lease,
-        stdio: Stdio::Capture(&mut call_off),
-        cancel: &cancel,
-    });
-    let exit = exit.unwrap();
-    assert_eq!((exit.status, exit.stopped), (Status::Signal(9), Some(Stopped::Cancelled)));
-    assert_eq!(processes_with(&marker), [] as [i32; 0]);
 }
 
 /// Runs a sleeping payload and kills the ancestor of it that is so many generations above.
@@ -153,6 +122,7 @@ fn discarded(host: &Host, script: &str) -> (Result<sandbox::Exit, SandboxError>,
             stdio: Stdio::Capture(&mut |_, _| ()),
             cancel: &AtomicBool::new(false),
         },
+        None,
         None,
     );
     let gone = !lease.root().exists() || bindery::fs::remove_if_empty(lease.root());

@@ -1,4 +1,5 @@
-//! Limits: what stops a payload, and what is refused where it cannot be given.
+//! Limits: what stops a payload, and what is refused where it cannot be given. Limits of time are in the battery
+//! (`endings.rs`).
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,22 +15,6 @@ fn stopped(host: &Host, script: &str) -> Option<Stopped> {
     let exit = host.sh(script).unwrap().exit;
     assert_eq!(exit.status, Status::Signal(9));
     exit.stopped
-}
-
-#[test]
-fn a_payload_that_takes_too_long_is_stopped_whatever_it_ignores() {
-    let mut host = Host::new();
-    host.limits.time = Some(Duration::from_secs(1));
-    assert_eq!(stopped(&host, "trap '' TERM INT HUP; while :; do echo busy; done"), Some(Stopped::Time));
-    assert_eq!(stopped(&host, "kill -STOP $$"), Some(Stopped::Time));
-}
-
-#[test]
-fn a_payload_that_says_nothing_is_stopped() {
-    let mut host = Host::new();
-    host.limits.silence = Some(Duration::from_secs(2));
-    assert_eq!(stopped(&host, "for i in 1 2 3; do echo $i; sleep 1; done; sleep 1000"), Some(Stopped::Silence));
-    assert!(host.sh("for i in 1 2 3; do echo $i; sleep 1; done").unwrap().exit.status.success());
 }
 
 /// Eight times as much as is allowed, without a pause to look in.

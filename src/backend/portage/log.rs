@@ -30,6 +30,9 @@ const LAST: usize = 8;
 /// Lines of the reason.
 const REASON: usize = 4;
 
+/// What programs say of ENOSPC (strerror(3)).
+const NO_SPACE: &str = "No space left on device";
+
 /// Reads a log.
 pub(super) fn read(log: &mut dyn Read) -> io::Result<Failure> {
     let mut log = BufReader::new(log);
@@ -59,6 +62,7 @@ struct Reader {
     cpv: Option<Cpv>,
     phase: Option<String>,
     reason: Vec<String>,
+    no_space: bool,
 }
 
 /// Where in Portage's report the reader is.
@@ -72,6 +76,7 @@ enum Report {
 
 impl Reader {
     fn line(&mut self, line: &str) {
+        self.no_space |= line.contains(NO_SPACE);
         match self.report {
             Report::Before => {}
             Report::Reason => {
@@ -117,6 +122,7 @@ impl Reader {
             phase: self.phase.or_else(|| self.running.map(str::to_string)),
             reason: (!reason.is_empty() && reason != "(no error message)").then_some(reason),
             telling,
+            no_space: self.no_space,
         }
     }
 }

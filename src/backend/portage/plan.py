@@ -97,8 +97,20 @@ def describe(settings, portdb, package, common):
     }
 
 
+def built_with(package):
+    """Returns the names of what a package is built against (`link`) and of what it is built with (`tool`)."""
+    found = {}
+    for name, kind in (("DEPEND", "link"), ("BDEPEND", "tool")):
+        text = package._metadata.get(name, "")
+        words = use_reduce(text, uselist=package.use.enabled, flat=True, token_class=Atom, eapi=package.eapi)
+        found[kind] = {word.cp for word in words if isinstance(word, Atom) and not word.blocker}
+    return found
+
+
 def edges(graph):
-    """Returns which package needs which, and when: `build` it, `run` or `post` (some time after merging) to use it."""
+    """Returns which package needs which, and when: `build` it, `run` or `post` (some time after merging) to use it. What
+    is needed to build has `link` or `tool`, too; neither where a virtual package stands between."""
+    named = {}
     found = {}
     for child, (_, parents, _) in graph.nodes.items():
         for parent, priorities in parents.items():
@@ -108,6 +120,10 @@ def edges(graph):
                     for name, kind in (("buildtime", "build"), ("runtime", "run"), ("runtime_post", "post")):
                         if getattr(priority, name, False):
                             kinds.add(kind)
+                if "build" in kinds:
+                    if parent not in named:
+                        named[parent] = built_with(parent)
+                    kinds.update(kind for kind, names in named[parent].items() if child.cp in names)
     return [{"from": a, "to": b, "kinds": sorted(kinds)} for (a, b), kinds in sorted(found.items())]
 
 

@@ -1,3 +1,5 @@
+use std::os::unix::fs::MetadataExt as _;
+
 use super::*;
 use crate::atom::Name;
 use crate::state::State;
@@ -54,6 +56,7 @@ pub(crate) fn facts(cpv: &str, build_id: u32) -> Facts {
         entries: 1,
         elf: Vec::new(),
         privileged: Vec::new(),
+        offers: None,
     }
 }
 
@@ -155,6 +158,48 @@ fn a_flipped_byte_and_a_changed_length_are_named() {
 }
 
 #[test]
+fn what_was_altered_is_found_every_time_and_can_be_set_aside() {
+    let f = fixture();
+    let (one, two) = (f.add("app-misc/hello-2.10", 1, "bytes").unwrap(), f.add("app-misc/world-1", 1, "more").unwrap());
+    let good = Checked { good: vec![one.clone(), two.clone()], altered: Vec::new() };
+    let seen = f.profile.path().join("checked.json");
+    assert_eq!(f.pool.check().unwrap(), good);
+    // As long ago as no file system's clock is coarse: nothing of it is read any more.
+    let look = |entry: &Entry| {
+        let found = fs::metadata(&entry.file).unwrap();
+        let time = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let times = [time(found.mtime(), found.mtime_nsec()), time(found.ctime(), found.ctime_nsec())];
+        serde_json::json!([found.ino(), found.len(), times[0], times[1]])
+    };
+    let remember = |entries: &[&Entry]| {
+        let packages: serde_json::Map<_, _> =
+            entries.iter().map(|entry| (entry.path.to_string(), look(entry))).collect();
+        fs::write(&seen, serde_json::json!({"version": 1, "packages": packages}).to_string()).unwrap();
+    };
+    remember(&[&one, &two]);
+    assert_eq!(f.pool.check().unwrap(), good);
+    for (bytes, damaged) in [("bytEs", true), ("byt", true), ("bytes", false)] {
+        fs::remove_file(&one.file).unwrap();
+        fs::write(&one.file, bytes).unwrap();
+        for _ in 0..2 {
+            let checked = f.pool.check().unwrap();
+            assert_eq!(checked.altered.contains(&one), damaged, "{bytes}");
+            assert_eq!(checked.good.contains(&one), !damaged, "{bytes}");
+            assert!(checked.good.contains(&two));
+        }
+    }
+    for damaged in ["", "{\"version\": 9, \"packages\": {}}", "[1]"] {
+        fs::write(&seen, damaged).unwrap();
+        assert_eq!(f.pool.check().unwrap(), good);
+    }
+    let aside = f.pool.set_aside(&f.lock, &one).unwrap();
+    assert!(aside.is_file() && f.pool.find(&cpv(), BuildId(1)).unwrap().is_none());
+    assert_eq!(f.pool.check().unwrap().good, [two]);
+    assert_eq!(f.pool.next(&cpv()).unwrap().build_id, BuildId(2));
+    assert!(f.pool.clean(&f.lock).unwrap().is_empty());
+}
+
+#[test]
 fn a_damaged_record_is_named_with_the_way_out() {
     let f = fixture();
     let entry = f.add("app-misc/hello-2.10", 1, "bytes").unwrap();
@@ -166,13 +211,31 @@ fn a_damaged_record_is_named_with_the_way_out() {
         (text.replace("hello-2.10", "hello-2.11"), "it is about `app-misc/hello/hello-2.11-1.gpkg.tar`"),
         (text.replace("\"app-misc/hello-2.10\"", "\"../../x-1\""), "is not category/package-version"),
         (text.replace("\"origin\"", "\"surprise\": 1, \"origin\""), "unknown field `surprise`"),
-        (text.replace("\"version\": 1", "\"version\": 2"), "says format 2, this bindery reads 1"),
+        (text.replace("\"version\": 2", "\"version\": 3"), "says format 3, this bindery reads 1 to 2"),
     ] {
         fs::remove_file(&record).unwrap();
         fs::write(&record, bad).unwrap();
         let error = f.pool.entries().unwrap_err().to_string();
         assert!(error.contains(why) && error.contains(&record.display().to_string()), "{error}");
     }
+}
+
+#[test]
+fn a_record_of_the_first_version_is_read_and_can_be_completed() {
+    let f = fixture();
+    let entry = f.add("app-misc/hello-2.10", 1, "bytes").unwrap();
+    let record = entry.file.parent().unwrap().join("hello-2.10-1.json");
+    let text = fs::read_to_string(&record).unwrap();
+    assert!(!text.contains("offers"), "{text}");
+    fs::remove_file(&record).unwrap();
+    fs::write(&record, text.replace("\"version\": 2", "\"version\": 1")).unwrap();
+    let [old] = &f.pool.entries().unwrap()[..] else { panic!("one package") };
+    assert_eq!(old.facts, entry.facts);
+    let offers = crate::package::offers::Collector::new(&BTreeMap::new()).unwrap().finish();
+    let facts = Facts { offers: Some(offers), ..old.facts.clone() };
+    let noted = f.pool.note(&f.lock, &Entry { facts, ..old.clone() }, &old.origin).unwrap();
+    assert_eq!(f.pool.entries().unwrap(), [noted]);
+    assert!(fs::read_to_string(&record).unwrap().contains("\"version\": 2"));
 }
 
 #[test]

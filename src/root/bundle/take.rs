@@ -4,6 +4,14 @@ use serde_json::{Map, Value};
 
 use crate::root::bundle::Reason;
 
+#[cfg(test)]
+thread_local! {
+    /// The paths of all fields that were asked for in this thread, whether they were there or not.
+    pub(super) static TAKEN: std::cell::RefCell<std::collections::BTreeSet<String>> = const {
+        std::cell::RefCell::new(std::collections::BTreeSet::new())
+    };
+}
+
 /// An object of the config.json, and what was found wrong in it.
 #[derive(Debug)]
 pub(super) struct Object {
@@ -24,6 +32,8 @@ impl Object {
 
     /// Takes a field out.
     pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+        #[cfg(test)]
+        TAKEN.with_borrow_mut(|taken| taken.insert(self.path(name)));
         self.fields.remove(name).filter(|value| !value.is_null())
     }
 

@@ -3,42 +3,7 @@ use crate::root::MASKED;
 
 /// What `runc spec` writes (1.1.5).
 fn template() -> Value {
-    let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
-    json!({
-        "ociVersion": "1.0.2-dev",
-        "process": {
-            "terminal": true,
-            "user": {"uid": 0, "gid": 0},
-            "args": ["sh"],
-            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
-            "cwd": "/",
-            "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities,
-                "ambient": capabilities},
-            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
-            "noNewPrivileges": true,
-        },
-        "root": {"path": "rootfs", "readonly": true},
-        "hostname": "runc",
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
-            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
-                "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
-            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
-            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
-            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-                "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]},
-        ],
-        "linux": {
-            "resources": {"devices": [{"allow": false, "access": "rwm"}]},
-            "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}],
-            "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/mine"],
-            "readonlyPaths": ["/proc/bus", "/proc/sys"],
-        },
-    })
+    serde_json::from_str(include_str!("../../../tests/common/config.json")).unwrap()
 }
 
 fn around(terminal: bool) -> Around<'static> {
@@ -277,4 +242,54 @@ fn what_is_no_config_json_is_an_error_and_no_panic() {
         let (folder, upper) = (Path::new("/b"), Path::new("u"));
         assert!(adopt(text, &Around { folder, upper, uid: 1, gid: 1, terminal: false }).is_err(), "{text}");
     }
+}
+
+/// Returns the rows of the table in docs/run.md: the names in the first column, in full, and the text of the second.
+fn documented() -> Vec<(Vec<String>, String)> {
+    let text = include_str!("../../../docs/run.md");
+    let rows = text.lines().skip_while(|line| !line.starts_with("| field |")).skip(2);
+    let row = |line: &str| {
+        let mut cells = line.split('|').skip(1);
+        let names = cells.next().unwrap().split('`').skip(1).step_by(2).map(str::to_string).collect::<Vec<_>>();
+        let parent = names[0].rsplit_once('.').map(|(parent, _)| format!("{parent}.")).unwrap_or_default();
+        let full = |name: &String| if name.contains('.') { name.clone() } else { format!("{parent}{name}") };
+        (names.iter().map(full).collect(), cells.next().unwrap().to_string())
+    };
+    rows.take_while(|line| line.starts_with("| `")).map(row).collect()
+}
+
+#[test]
+fn docs_run_md_lists_the_fields_that_are_read_and_no_others() {
+    let mut config = template();
+    config["annotations"] = json!({"bindery.writes": "keep"});
+    adopted(&config, true).unwrap();
+    // Of a list any member stands for all.
+    let plain =
+        |path: &String| path.split('[').next().unwrap().to_string() + path.split(']').nth(1).unwrap_or_default();
+    let taken: Vec<String> = take::TAKEN.with_borrow(|taken| taken.iter().map(plain).collect());
+    let documented: Vec<String> = documented().into_iter().flat_map(|(names, _)| names).collect();
+    assert!(documented.len() > 15, "{documented:?}");
+    let below = |path: &str, parent: &str| path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'));
+    for field in &documented {
+        assert!(taken.contains(field), "docs/run.md has `{field}`, which is not read");
+    }
+    for field in &taken {
+        let listed = documented.iter().any(|known| known == field || below(field, known) || below(known, field));
+        assert!(listed, "`{field}` is read, and not in the table of docs/run.md");
+    }
+}
+
+#[test]
+fn docs_run_md_lists_the_limits_that_are_given_and_no_others() {
+    let documented = documented();
+    let (_, text) = documented.iter().find(|(names, _)| names == &["linux.resources"]).unwrap();
+    let named: Vec<_> = text.split('`').skip(1).step_by(2).collect();
+    // Whatever is left of the resources here is passed on, for the sandbox to look at (src/sandbox/plan/fields.rs).
+    let known = include_str!("../../sandbox/plan/fields.rs");
+    let given = known.lines().filter_map(|line| line.trim().strip_prefix("\"linux.resources.")?.strip_suffix("\","));
+    let (mut given, mut named): (Vec<_>, Vec<_>) = (given.collect(), named);
+    given.push("devices");
+    given.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(given, named);
 }

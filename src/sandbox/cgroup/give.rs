@@ -41,11 +41,7 @@ impl Cgroups {
 
     /// Lets it run on some processors only.
     pub(super) fn give_cpuset(&mut self, list: &CpuList, making: &mut Making<'_>) -> Result<(), CgroupError> {
-        if let Some(allowed) = &self.allowed
-            && !list.numbers().iter().all(|cpu| allowed.numbers().contains(cpu))
-        {
-            return Err(CgroupError::NoProcessor { asked: list.clone(), allowed: allowed.clone() });
-        }
+        self.may_run_on(list)?;
         let (version, dir) = self.place("cpuset", making)?;
         if version == Version::V1 {
             // Empty in a new group, which then takes no process.
@@ -57,6 +53,16 @@ impl Cgroups {
         self.given.insert("cpuset", format!("{list} by cgroup {version}"));
         self.limits.cpuset = Some(list.clone());
         Ok(())
+    }
+
+    /// Refuses processors that bindery itself may not run on.
+    pub(super) fn may_run_on(&self, list: &CpuList) -> Result<(), CgroupError> {
+        match &self.allowed {
+            Some(allowed) if !list.numbers().iter().all(|cpu| allowed.numbers().contains(cpu)) => {
+                Err(CgroupError::NoProcessor { asked: list.clone(), allowed: allowed.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Limits memory, and swap beside it.
@@ -114,12 +120,17 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Returns what gives shares of the disk that its root is on, or refuses them.
+    pub(super) fn weighing(making: &Making<'_>) -> Result<Weighing, CgroupError> {
+        let root = making.lease.root();
+        let present = root.ancestors().find(|dir| dir.exists()).unwrap_or(root);
+        let costs = making.host.v2().and_then(|v2| fs::read_to_string(&v2.mount.join("io.cost.qos")).ok());
+        disk::weighing(present, costs.as_deref()).map_err(CgroupError::NoShare)
+    }
+
     /// Gives it a share of the disk that its root is on, where the disk's scheduler knows shares.
     pub(super) fn give_io_weight(&mut self, weight: u16, making: &mut Making<'_>) -> Result<(), CgroupError> {
-        let (root, host) = (making.lease.root().to_path_buf(), making.host);
-        let present = root.ancestors().find(|dir| dir.exists()).unwrap_or(&root);
-        let costs = host.v2().and_then(|v2| fs::read_to_string(&v2.mount.join("io.cost.qos")).ok());
-        let weighing = disk::weighing(present, costs.as_deref()).map_err(CgroupError::NoShare)?;
+        let (weighing, host) = (Self::weighing(making)?, making.host);
         let controller = if host.with("io").is_some() { "io" } else { "blkio" };
         let (version, dir) = self.place(controller, making)?;
         let (file, value) = match (version, weighing) {

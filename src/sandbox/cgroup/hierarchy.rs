@@ -91,6 +91,14 @@ impl Host {
         self.hierarchies.iter().map(place).collect()
     }
 
+    /// Returns the group that this process, and what it starts, is in where a sandbox's group is.
+    pub(super) fn home(&self, group: &Path) -> Option<PathBuf> {
+        let hierarchy = self.hierarchies.iter().filter(|hierarchy| group.starts_with(&hierarchy.mount));
+        let own = &hierarchy.max_by_key(|hierarchy| hierarchy.mount.components().count())?.own;
+        let leaf = own.join(LEAF);
+        Some(if leaf.exists() { leaf } else { own.clone() })
+    }
+
     /// Returns the folder of the group that a sandbox gets.
     pub(super) fn group(&self, hierarchy: &Hierarchy, lease: &str) -> PathBuf {
         match hierarchy.version {

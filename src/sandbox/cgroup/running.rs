@@ -1,109 +1,12 @@
-//! What happens to the groups while the command runs: limits are changed, and it makes way.
-//!
-//! A group that was not needed at the start is made when it is, and everything that runs is moved to it. Memory is the
-//! exception: what was used before would not be counted.
+//! How a running command makes way for others: the lowest weight there is, and a group that can be frozen.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rustix::process::Pid;
-
-use crate::fs;
 use crate::sandbox::cgroup::hierarchy::Version;
-use crate::sandbox::cgroup::{CgroupError, Cgroups, Making, placement, set, set_if_exists, tree};
-use crate::sandbox::change::Change;
+use crate::sandbox::cgroup::{CgroupError, Cgroups, Making, set, set_if_exists};
 use crate::sandbox::pressure::{self, Pressure};
 
 impl Cgroups {
-    /// Changes limits of what runs below the process `top`. Returns each with what gives it now.
-    pub(in crate::sandbox) fn change(
-        &mut self,
-        change: &Change,
-        making: &mut Making<'_>,
-        top: u32,
-    ) -> Result<Vec<(String, String)>, CgroupError> {
-        if (change.memory.is_some() || change.swap.is_some()) && self.limits.memory.is_none() {
-            return Err(CgroupError::NotFromTheStart);
-        }
-        if change.pids.is_some() && self.pid_max.is_some() {
-            return Err(CgroupError::Fixed);
-        }
-        let (before, placed) = (self.dirs.clone(), self.cpus.clone());
-        self.above = making.host.above();
-        let mut changed = Vec::new();
-        if let Some(list) = &change.cpuset {
-            self.give_cpuset(list, making)?;
-            changed.push("cpuset");
-        }
-        if let Some(cpu) = change.cpu {
-            self.give_cpu(cpu, making)?;
-            changed.push("cpus");
-        }
-        if let (true, Some(present)) = (change.memory.is_some() || change.swap.is_some(), self.limits.memory) {
-            let limit = change.memory.unwrap_or(present);
-            self.make_room(limit)?;
-            let swap = change.swap.or(self.limits.swap).unwrap_or(0);
-            self.give_memory(limit, swap, making)?;
-            changed.push("memory");
-        }
-        if let Some(limit) = change.pids {
-            self.give_pids(limit, making)?;
-            changed.push("pids");
-        }
-        if let Some(weight) = change.io_weight {
-            self.give_io_weight(weight, making)?;
-            changed.push("io-weight");
-        }
-        self.inherit(making)?;
-        for dir in self.dirs.iter().filter(|dir| !before.contains(dir)) {
-            tree::adopt(dir, top)?;
-        }
-        if change.cpu.is_some() || change.cpuset.is_some() {
-            self.place_on_cpus(making.lease.id());
-            self.move_to_cpus(placed.as_ref(), top)?;
-        }
-        Ok(changed.into_iter().map(|limit| (limit.to_string(), self.given[limit].clone())).collect())
-    }
-
-    /// Takes memory back until a new limit can hold, so that the kernel need not kill for it; v1 does so itself, and
-    /// refuses.
-    fn make_room(&self, limit: u64) -> Result<(), CgroupError> {
-        let Some((Version::V2, dir)) = self.places.get("memory") else { return Ok(()) };
-        let used = || fs::read_to_string(&dir.join("memory.current")).ok().and_then(|text| text.trim().parse().ok());
-        let present: u64 = used().unwrap_or(0);
-        if present > limit {
-            // Fails where not all of it could be taken.
-            let _ = set_if_exists(dir, "memory.reclaim", &(present - limit).to_string());
-        }
-        match used().filter(|used| *used > limit) {
-            Some(used) => Err(CgroupError::InUse { used, limit }),
-            None => Ok(()),
-        }
-    }
-
-    /// Moves every thread that is where it was put to where it is to be now: one that chose for itself stays there.
-    fn move_to_cpus(&self, placed: Option<&crate::atom::CpuList>, top: u32) -> Result<(), CgroupError> {
-        let Some(to) = self.cpus.as_ref().or(self.limits.cpuset.as_ref()).or(self.allowed.as_ref()) else {
-            return Ok(());
-        };
-        let from = placed.or(self.allowed.as_ref());
-        // Twice: a new thread is where the one that started it was.
-        for _ in 0..2 {
-            for pid in tree::below(top) {
-                for thread in fs::read_dir(Path::new(&format!("/proc/{pid}/task"))).unwrap_or_default() {
-                    let id = thread.file_name().and_then(|name| name.to_str()?.parse().ok()).and_then(Pid::from_raw);
-                    let Some(id) = id else { continue };
-                    if from.is_none() || placement::allowed(Some(id)).as_ref() == from {
-                        match placement::restrict(id, to) {
-                            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-                            Err(e) => return Err(CgroupError::Affinity(to.clone(), e.into())),
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Prepares the group for making way: the lowest weight there is, and a group that can be frozen.
     pub(super) fn give_way(&mut self, making: &mut Making<'_>) -> Result<(), CgroupError> {
         let refused = |why: String| CgroupError::NoWay(why);

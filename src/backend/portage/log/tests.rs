@@ -172,12 +172,21 @@ fn a_hostile_log_is_bounded_and_harmless() {
     for i in 0..100 {
         log.extend(format!(" *   line {i}\n").into_bytes());
     }
-    let Failure { cpv, phase, reason, telling } = failure(&log);
+    let Failure { cpv, phase, reason, telling, no_space: _ } = failure(&log);
     assert_eq!(cpv.unwrap().to_string(), "a/b-1");
     assert_eq!(phase.as_deref(), Some("compile"));
     assert_eq!(reason.unwrap(), "line 0 line 1 line 2 line 3");
     assert_eq!(telling.len(), TELLING);
     assert_eq!(telling[0], "a.c:0:1: error: red txt.");
+}
+
+#[test]
+fn that_there_was_no_space_is_noticed_wherever_it_is_said() {
+    let report = " * ERROR: a/b-1::t failed (compile phase):\n *   emake failed\n";
+    let said = "cc1: error writing to x.s: No space left on device\n";
+    assert!(failure(format!("{said}{report}").as_bytes()).no_space);
+    assert!(failure(format!("{report}\n{said}").as_bytes()).no_space);
+    assert!(!failure(report.as_bytes()).no_space);
 }
 
 #[test]

@@ -1,0 +1,23 @@
+//! Layers derived from packages, against what Portage leaves when it merges the same packages.
+//!
+//! The packages of `tests/tree` are built once. Then two roots are compared, path by path: the image with all of them
+//! merged by Portage, and the image with their layers stacked on it. What may differ is in one table
+//! (`layers/accepted.rs`); everything else fails. What Portage does in the second root is looked at, too.
+
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "what fails is the test")]
+
+#[path = "layers/accepted.rs"]
+mod accepted;
+#[path = "layers/bench.rs"]
+mod bench;
+#[expect(dead_code, reason = "the tests of the chain use the rest")]
+#[path = "chain/bench.rs"]
+mod chain_bench;
+#[path = "layers/comparison.rs"]
+mod comparison;
+#[path = "common/executable.rs"]
+mod executable;
+#[path = "layers/portage.rs"]
+mod portage;
+#[path = "layers/refusals.rs"]
+mod refusals;
