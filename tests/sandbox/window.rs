@@ -10,8 +10,9 @@ use nix::poll::{PollFd, PollFlags, poll};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
-/// Far longer than anything here takes: only a test that fails waits for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Far longer than anything here takes, also where the clock of a busy virtual machine runs several times too fast: only a
+/// test that fails waits for so long.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A terminal, and what is seen on it.
 pub(crate) struct Window {
