@@ -26,9 +26,7 @@ use oci_spec::runtime::{
 };
 
 use crate::sandbox::seccomp::{self, Program};
-#[cfg(debug_assertions)]
-use crate::sandbox::without;
-use crate::sandbox::without::Without;
+use crate::sandbox::without::{self, Without};
 pub(super) use limits::Limits;
 pub(super) use mounts::{Kind, Mount, Overlay};
 
