@@ -124,7 +124,9 @@ fn run(
     for entry in &prepared.altered {
         let aside = pool.set_aside(held, entry)?;
         let (file, aside) = (entry.file.display(), aside.display());
-        let what = format!("`{file}` is no longer what was put into the pool: it is now `{aside}`");
+        let what = format!(
+            "`{file}` is no longer what was put into the pool: it is now `{aside}`, and published again once it is built again"
+        );
         record.tell(Event::Warning { what }, on);
     }
     let build = prepared.plan.to_build().count();

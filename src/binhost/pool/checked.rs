@@ -55,7 +55,13 @@ impl Pool {
             let started = SystemTime::now();
             let look = look(&entry)?;
             let good = length == entry.hashes.size
-                && (before.packages.get(&path) == Some(&look) || self.verify(&entry).is_ok());
+                && (before.packages.get(&path) == Some(&look)
+                    || match self.verify(&entry) {
+                        Ok(()) => true,
+                        Err(PoolError::Altered { .. }) => false,
+                        // What cannot be read is not thereby another.
+                        Err(error) => return Err(error),
+                    });
             if good && settled(&look, started) {
                 now.packages.insert(path, look);
             }
