@@ -23,6 +23,7 @@ mod bundle;
 mod error;
 mod fetch;
 mod finish;
+mod ground;
 mod one;
 mod outlook;
 mod prepare;

@@ -17,7 +17,7 @@ use crate::backend::{self, Build};
 use crate::binhost::pool::{Entry, Pool};
 use crate::build::prepare::{Prepared, prepare};
 use crate::build::room::{self, path};
-use crate::build::{BuildError, Host, fetch, one};
+use crate::build::{BuildError, Host, fetch, ground, one};
 use crate::event::{Event, Sink};
 use crate::plan::{Action, Planned};
 use crate::profile::Profile;
@@ -38,16 +38,17 @@ pub fn bundle(host: &Host<'_>, profile: &Profile, atom: &Atom, into: &Path, on: 
     let packages = into.join("packages");
     // Copies, not links: the bundle may lie on another file system, and outlive the pool.
     let place = |from: &Path, to: &Path| fs::copy(from, to).map(drop);
-    one::lay_out(&pool, prepared.backend, planned, &ready, &packages, place)?;
+    let ground = ground::ground(host, &prepared, planned, &ready, on)?;
+    one::lay_out(&pool, prepared.backend, &ground.install, &ready, &packages, place)?;
     let mut binds = prepared.mounts.binds();
     binds.push(Bind { from: packages, to: path(backend::PACKAGES), writable: false });
-    let build = Build { cpv: &planned.cpv, needs: &planned.needs, source_date: host.source_date(profile) };
+    let build = Build { cpv: &planned.cpv, needs: &ground.install, source_date: host.source_date(profile) };
     let step = prepared.backend.build(&build);
     // The root of the spec is exchanged, so any will do.
     let root = Root { lower: prepared.image.layers.clone(), upper: Some("roots/bundle".into()) };
     let spec = room::spec(&root, &prepared.image, &binds, &step, &room::limits(profile));
     on(Event::Step { what: format!("copying image {}", prepared.image.name) });
-    layer::flatten(host.ids, host.state.state(), &prepared.image.layers, into, ROOTFS)?;
+    layer::flatten(host.ids, host.state.state(), &ground.lower, into, ROOTFS)?;
     let config = export(&spec, host.ids.uid(), host.ids.gid(), idmap::COUNT);
     let text = serde_json::to_string_pretty(&config).expect("plain data");
     fs::write_atomic(&into.join("config.json"), text + "\n", 0o644)?;

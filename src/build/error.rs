@@ -12,6 +12,8 @@ use crate::distfiles::FetchError;
 use crate::fs::PathError;
 use crate::image::ImageError;
 use crate::layer::LayerError;
+use crate::layer::derive::DeriveError;
+use crate::layer::stack::StackError;
 use crate::package::{NormaliseError, SigningKeyError};
 use crate::plan::{GraphError, InputsError, Refusal, Why};
 use crate::sandbox::SandboxError;
@@ -101,6 +103,12 @@ pub enum BuildError {
     /// Something in the id range could not be done.
     #[error(transparent)]
     Layer(#[from] LayerError),
+    /// A package's layer could not be made.
+    #[error("cannot make the layer of a package")]
+    Derive(#[from] DeriveError),
+    /// Layers could not be stacked.
+    #[error("cannot stack the layers of packages")]
+    Stack(#[from] StackError),
     /// A package could not be signed.
     #[error("cannot sign the package")]
     Sign(#[source] SigningKeyError),

@@ -109,7 +109,7 @@ fn read_apart(
         let (kept, most) = if stream == Stream::Out { (&mut answer, ANSWER) } else { (&mut complaint, COMPLAINT) };
         kept.extend(bytes.iter().take(most.saturating_sub(kept.len())));
     };
-    let exit = room.run(&shop.prepared.image, &binds, &step, &limits, None, &mut sink);
+    let exit = room.run(&shop.prepared.image, &shop.prepared.image.layers, &binds, &step, &limits, None, &mut sink);
     let closed = room.close();
     let exit = exit?;
     closed?;

@@ -10,6 +10,7 @@ use crate::atom::{Cpv, NameError};
 use crate::backend::{self, Backend, Build, PackageFile};
 use crate::binhost::pool::{Entry, Origin, Pool};
 use crate::build::finish;
+use crate::build::ground::{self, Ground};
 use crate::build::prepare::Prepared;
 use crate::build::record::Record;
 use crate::build::room::{Room, describe, full, interrupted, no_room, path};
@@ -80,7 +81,8 @@ pub(super) fn build(
     let event = Event::BuildStarted { cpv: planned.cpv.clone(), log: log.clone(), number: number.0, of: number.1 };
     record.tell(event, on);
     let mut room = Room::new(shop.host, &format!("building {} for {}", planned.cpv, shop.profile.name))?;
-    let result = build_in(shop, planned, ready, record, &mut room, &dir);
+    let ground = ground::ground(shop.host, shop.prepared, planned, ready, &mut |event| record.tell(event, on));
+    let result = ground.and_then(|ground| build_in(shop, planned, &ground, ready, record, &mut room, &dir));
     let closed = room.close();
     let result = result?;
     closed?;
@@ -105,6 +107,7 @@ type Telling = (String, Vec<String>);
 fn build_in(
     shop: &Shop<'_>,
     planned: &Planned,
+    ground: &Ground,
     ready: &BTreeMap<Cpv, Entry>,
     record: &Record,
     room: &mut Room<'_>,
@@ -117,14 +120,15 @@ fn build_in(
     fs::create_dir_new(&scratch, 0o700)?;
     range::admit(host.ids, &scratch)?;
     let packages = scratch.join("packages");
-    lay_out(shop.pool, backend, planned, ready, &packages, fs::hard_link)?;
+    lay_out(shop.pool, backend, &ground.install, ready, &packages, fs::hard_link)?;
 
     let mut binds = shop.prepared.mounts.binds();
     binds.push(Bind { from: packages, to: path(backend::PACKAGES), writable: false });
-    let build = Build { cpv: &planned.cpv, needs: &planned.needs, source_date: shop.source_date };
+    let build = Build { cpv: &planned.cpv, needs: &ground.install, source_date: shop.source_date };
     let mut log = Log::new(&dir.join("log"))?;
     let exit = room.run(
         &shop.prepared.image,
+        &ground.lower,
         &binds,
         &backend.build(&build),
         &shop.limits.borrow().clone(),
@@ -156,21 +160,18 @@ fn build_in(
     }
 }
 
-/// Lays out the packages that the root starts with, each placed there from the pool by `place`, with their index.
+/// Lays out the packages that are installed into the root, each placed there from the pool by `place`, with their index.
 pub(super) fn lay_out(
     pool: &Pool,
     backend: &dyn Backend,
-    planned: &Planned,
+    install: &[Cpv],
     ready: &BTreeMap<Cpv, Entry>,
     dir: &Path,
     place: impl Fn(&Path, &Path) -> Result<(), PathError>,
 ) -> Result<(), BuildError> {
     fs::create_dir_all(dir)?;
     let mut files = Vec::new();
-    for cpv in &planned.needs {
-        let entry = ready
-            .get(cpv)
-            .ok_or_else(|| BuildError::Order { cpv: planned.cpv.clone(), needed: Box::new(cpv.clone()) })?;
+    for (cpv, entry) in install.iter().filter_map(|cpv| Some((cpv, ready.get(cpv)?))) {
         pool.verify(entry)?;
         let facts = &entry.facts;
         let file = dir.join(backend::package_path(cpv, facts.build_id));

@@ -7,11 +7,13 @@ use crate::atom::{Atom, Cpv, Name};
 use crate::backend::{self, Backend, Resolution, Settings};
 use crate::binhost::pool::{Checked, Entry, Pool};
 use crate::build::answer::Answer;
+use crate::build::ground;
 use crate::build::room::{self, Mounts};
 use crate::build::{BuildError, Host, Outlook};
 use crate::config::{self, Search};
 use crate::event::{Event, Sink};
 use crate::image::{self, Image, ImageError};
+use crate::layer::derive::Merge;
 use crate::package::Facts;
 use crate::plan::{self, Graph, Inputs, Output, Plan, Pooled, Request, Shells};
 use crate::profile::{Limits, Profile};
@@ -29,6 +31,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// The package manager.
     pub(super) backend: &'static dyn Backend,
+    /// How each package is merged.
+    pub(super) merges: BTreeMap<Cpv, Merge>,
     /// What every root of the run sees.
     pub(super) mounts: Mounts,
     /// What the pool had when the plan was made.
@@ -92,8 +96,9 @@ pub fn prepare(
         shells: Shells::default(),
     };
     let plan = decide(&inputs, &pooled, &host.state.distfiles(), host.source_date(profile))?;
+    let merges = ground::merges(&resolution, configuration);
     let outlook = Outlook::of(&plan, &checked.good, &home)?;
-    Ok(Prepared { image, trees, plan, outlook, backend, mounts, pooled, altered: checked.altered })
+    Ok(Prepared { image, trees, plan, outlook, backend, merges, mounts, pooled, altered: checked.altered })
 }
 
 /// Returns how many jobs a build may run at a time: no more than it can keep processors busy.

@@ -74,10 +74,13 @@ impl<'a> Room<'a> {
         self.lease.root().join("upper")
     }
 
-    /// Runs a step; `config` is where the OCI runtime spec is kept, `sink` takes what it prints.
+    /// Runs a step in a root of `lower`, the layers of an image with others on top; `config` is where the OCI runtime spec is
+    /// kept, `sink` takes what it prints.
+    #[expect(clippy::too_many_arguments, reason = "each is one thing that a step needs")]
     pub(super) fn run(
         &mut self,
         image: &Image,
+        lower: &[PathBuf],
         binds: &[Bind],
         step: &Step,
         limits: &Limits,
@@ -86,7 +89,7 @@ impl<'a> Room<'a> {
     ) -> Result<Exit, BuildError> {
         let folder = self.lease.root();
         let folder = folder.strip_prefix(self.host.state.state()).unwrap_or(folder).to_path_buf();
-        let root = Root { lower: image.layers.clone(), upper: Some(folder) };
+        let root = Root { lower: lower.to_vec(), upper: Some(folder) };
         let spec = spec(&root, image, binds, step, limits);
         if let Some(file) = config {
             let text = serde_json::to_string_pretty(&spec).expect("a spec is plain data");
@@ -141,7 +144,7 @@ pub(super) fn resolve(
             said.drain(..excess);
         }
     };
-    let exit = room.run(image, &mounts.binds(), &step, &limits(profile), None, &mut sink);
+    let exit = room.run(image, &image.layers, &mounts.binds(), &step, &limits(profile), None, &mut sink);
     let closed = room.close();
     let exit = exit?;
     closed?;

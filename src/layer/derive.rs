@@ -37,7 +37,7 @@ mod reason;
 
 pub(in crate::layer) use ground::Layers;
 pub(in crate::layer) use inside::{Task, derive as job, settle};
-pub use merge::{Merge, Settings};
+pub use merge::{Merge, NEEDED, Settings};
 pub(in crate::layer) use place::{Found, Ground, PlaceError, Placer};
 pub use reason::Reason;
 

@@ -6,7 +6,7 @@ use super::reason::Reason;
 /// Features of Portage that change files between a package and the root. `noman` and its like are masks.
 const CHANGING: [&str; 4] = ["selinux", "sfperms", "suidctl", "xattr"];
 /// Features without which files are compressed or stripped while they are merged.
-const NEEDED: [&str; 2] = ["binpkg-docompress", "binpkg-dostrip"];
+pub const NEEDED: [&str; 2] = ["binpkg-docompress", "binpkg-dostrip"];
 /// Features that mask a folder each.
 const MASKING: [(&str, &str); 3] =
     [("noman", "/usr/share/man"), ("noinfo", "/usr/share/info"), ("nodoc", "/usr/share/doc")];

@@ -1,0 +1,113 @@
+//! What the clean room of a package starts from: the image, the layers of what it is built with, and, of that, what must be
+//! installed by the package manager, because it is no layer.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::atom::Cpv;
+use crate::backend::Resolution;
+use crate::backend::resolution::Package;
+use crate::binhost::pool::Entry;
+use crate::build::prepare::Prepared;
+use crate::build::{BuildError, Host};
+use crate::event::{Event, Sink};
+use crate::fs;
+use crate::layer::derive::{self, Derived, Merge, Settings};
+use crate::layer::stack::{self, StackError};
+use crate::plan::Planned;
+
+/// What a clean room starts from.
+#[derive(Debug)]
+pub(super) struct Ground {
+    /// The root's layers, top first.
+    pub(super) lower: Vec<PathBuf>,
+    /// What is installed into it, in this order.
+    pub(super) install: Vec<Cpv>,
+}
+
+/// Returns what a package's clean room starts from; `ready` says which build of each dependency.
+pub(super) fn ground(
+    host: &Host<'_>,
+    prepared: &Prepared,
+    planned: &Planned,
+    ready: &BTreeMap<Cpv, Entry>,
+    on: Sink<'_>,
+) -> Result<Ground, BuildError> {
+    let mut found: BTreeMap<&Cpv, Derived> = BTreeMap::new();
+    let usual = Merge::default();
+    let context = |merge| derive::Context {
+        state: host.state,
+        ids: host.ids,
+        image: &prepared.image.layers,
+        image_digest: &prepared.image.digest,
+        merge,
+    };
+    // What is merged in the same way is derived at once.
+    let mut rest: Vec<(&Cpv, &Entry, &Merge)> = Vec::new();
+    for cpv in &planned.needs {
+        let entry = ready
+            .get(cpv)
+            .ok_or_else(|| BuildError::Order { cpv: planned.cpv.clone(), needed: Box::new(cpv.clone()) })?;
+        rest.push((cpv, entry, prepared.merges.get(cpv).unwrap_or(&usual)));
+    }
+    while let Some((.., merge)) = rest.first().copied() {
+        let (same, other): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(.., theirs)| *theirs == merge);
+        let packages: Vec<_> =
+            same.iter().map(|(_, entry, _)| derive::Package { file: &entry.file, facts: &entry.facts }).collect();
+        found.extend(same.iter().map(|(cpv, ..)| *cpv).zip(derive::derive(&context(merge), &packages)?));
+        rest = other;
+    }
+    let (mut layers, mut install) = (Vec::new(), Vec::new());
+    for cpv in &planned.needs {
+        match found.remove(cpv) {
+            Some(Derived::Layer(layer)) => layers.push(layer),
+            Some(Derived::NotStackable(reasons)) => {
+                let why: Vec<_> = reasons.iter().map(ToString::to_string).collect();
+                on(Event::Step { what: format!("{cpv} is installed, and no layer: {}", why.join("; ")) });
+                install.push(cpv.clone());
+            }
+            None => install.push(cpv.clone()),
+        }
+    }
+    match stack::stack(&context(&usual), &layers, host.cancel) {
+        Ok(lower) => Ok(Ground { lower, install }),
+        // The package manager knows better, or says it in its own words.
+        Err(error @ (StackError::Collision { .. } | StackError::TooMany { .. })) => {
+            on(Event::Step { what: format!("everything that {} needs is installed: {error}", planned.cpv) });
+            Ok(Ground { lower: prepared.image.layers.clone(), install: planned.needs.clone() })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns how each package of a resolution is merged; `configuration` is the folder that is mounted as the package
+/// manager's.
+pub(super) fn merges(resolution: &Resolution, configuration: &Path) -> BTreeMap<Cpv, Merge> {
+    let profiles = resolution.bashrcs.first().map(ToString::to_string);
+    let own = fs::symlink_metadata(&configuration.join("bashrc")).is_ok().then(|| "/etc/portage/bashrc".to_string());
+    let bashrc = own.or(profiles);
+    let merge = |package: &Package| Merge::from(settings(resolution, package, bashrc.clone()));
+    resolution.packages.iter().map(|package| (package.cpv.clone(), merge(package))).collect()
+}
+
+fn settings(resolution: &Resolution, package: &Package, bashrc: Option<String>) -> Settings {
+    let value = |name: &str| {
+        let of = |env: &BTreeMap<_, String>| {
+            env.iter()
+                .find(|(known, _): &(&crate::backend::resolution::Variable, _)| known.as_str() == name)
+                .map(|(_, value)| value.clone())
+        };
+        let unset = package.env_unset.iter().any(|known| known.as_str() == name);
+        of(&package.env).or_else(|| of(&resolution.env).filter(|_| !unset)).unwrap_or_default()
+    };
+    let has = |name: &str| package.features.iter().any(|word| word.as_str() == name);
+    let mut features: Vec<String> = package.features.iter().map(ToString::to_string).collect();
+    features.extend(derive::NEEDED.iter().filter(|name| !has(name)).map(|name| format!("-{name}")));
+    Settings {
+        install_mask: value("INSTALL_MASK"),
+        config_protect: value("CONFIG_PROTECT"),
+        config_protect_mask: value("CONFIG_PROTECT_MASK"),
+        features,
+        bashrc,
+    }
+}
