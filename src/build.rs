@@ -26,6 +26,7 @@ mod finish;
 mod ground;
 mod one;
 mod outlook;
+mod phases;
 mod prepare;
 mod publish;
 mod record;

@@ -24,6 +24,7 @@ use crate::fs::{self, File, PathError};
 use crate::process;
 use crate::sandbox::{self, IdRange, range};
 
+mod accounts;
 mod archive;
 mod beneath;
 mod copy;

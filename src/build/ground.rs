@@ -9,10 +9,10 @@ use crate::backend::Resolution;
 use crate::backend::resolution::Package;
 use crate::binhost::pool::Entry;
 use crate::build::prepare::Prepared;
-use crate::build::{BuildError, Host};
+use crate::build::{BuildError, Host, phases};
 use crate::event::{Event, Sink};
 use crate::fs;
-use crate::layer::derive::{self, Derived, Merge, Settings};
+use crate::layer::derive::{self, Derived, Merge, Reason, Settings};
 use crate::layer::stack::{self, StackError};
 use crate::plan::Planned;
 
@@ -59,7 +59,14 @@ pub(super) fn ground(
     }
     let (mut layers, mut install) = (Vec::new(), Vec::new());
     for cpv in &planned.needs {
-        match found.remove(cpv) {
+        let derived = match found.remove(cpv).zip(ready.get(cpv)) {
+            Some((Derived::NotStackable(reasons), entry)) if reasons.iter().all(Reason::is_phase) => {
+                let context = context(prepared.merges.get(cpv).unwrap_or(&usual));
+                Some(phases::derive(host, prepared, &context, entry, &layers, on)?)
+            }
+            derived => derived.map(|(derived, _)| derived),
+        };
+        match derived {
             Some(Derived::Layer(layer)) => layers.push(layer),
             Some(Derived::NotStackable(reasons)) => {
                 let why: Vec<_> = reasons.iter().map(ToString::to_string).collect();

@@ -17,6 +17,7 @@ use crate::build::room::{Room, describe, full, interrupted, no_room, path};
 use crate::build::{BuildError, Host};
 use crate::event::{Event, Sink};
 use crate::fs::{self, File, PathError};
+use crate::layer::stack::StackError;
 use crate::package::SigningKey;
 use crate::plan::Planned;
 use crate::profile::Profile;
@@ -82,7 +83,15 @@ pub(super) fn build(
     record.tell(event, on);
     let mut room = Room::new(shop.host, &format!("building {} for {}", planned.cpv, shop.profile.name))?;
     let ground = ground::ground(shop.host, shop.prepared, planned, ready, &mut |event| record.tell(event, on));
-    let result = ground.and_then(|ground| build_in(shop, planned, &ground, ready, record, &mut room, &dir));
+    let result = match ground {
+        Ok(ground) => build_in(shop, planned, &ground, ready, record, &mut room, &dir),
+        // What the package needs cannot be in one root: that is no fault of the host's.
+        Err(BuildError::Stack(error @ StackError::Accounts { .. })) => {
+            fs::write_atomic(&log, format!("[bindery: {error}]\n"), 0o644)?;
+            Ok(Err((error.to_string(), Vec::new())))
+        }
+        Err(error) => Err(error),
+    };
     let closed = room.close();
     let result = result?;
     closed?;

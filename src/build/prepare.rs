@@ -17,7 +17,9 @@ use crate::layer::derive::Merge;
 use crate::package::Facts;
 use crate::plan::{self, Graph, Inputs, Output, Plan, Pooled, Request, Shells};
 use crate::profile::{Limits, Profile};
+use crate::root;
 use crate::sandbox;
+use crate::state::ProfileDir;
 use crate::tree::{self, Tree};
 
 /// What a run knows before it builds.
@@ -33,6 +35,9 @@ pub struct Prepared {
     pub(super) backend: &'static dyn Backend,
     /// How each package is merged.
     pub(super) merges: BTreeMap<Cpv, Merge>,
+    /// The profile's folder, and what each root may use.
+    pub(super) home: ProfileDir,
+    pub(super) limits: root::Limits,
     /// What every root of the run sees.
     pub(super) mounts: Mounts,
     /// What the pool had when the plan was made.
@@ -98,7 +103,8 @@ pub fn prepare(
     let plan = decide(&inputs, &pooled, &host.state.distfiles(), host.source_date(profile))?;
     let merges = ground::merges(&resolution, configuration);
     let outlook = Outlook::of(&plan, &checked.good, &home)?;
-    Ok(Prepared { image, trees, plan, outlook, backend, merges, mounts, pooled, altered: checked.altered })
+    let (limits, altered) = (room::limits(profile), checked.altered);
+    Ok(Prepared { image, trees, plan, outlook, backend, merges, home, limits, mounts, pooled, altered })
 }
 
 /// Returns how many jobs a build may run at a time: no more than it can keep processors busy.

@@ -15,7 +15,7 @@ use bindery::state::{Lease, State};
 use crate::chain_bench::Bench;
 
 /// In the order in which they are merged; what others need comes first.
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 24] = [
     "app-misc/hello",
     "app-arch/bzip2",
     "app-arch/xz-utils",
@@ -35,6 +35,10 @@ const PACKAGES: [&str; 20] = [
     "dev-libs/serd",
     "dev-cpp/jsoncpp",
     "net-misc/s3cmd",
+    "acct-group/cron",
+    "acct-group/crontab",
+    "acct-user/cron",
+    "sys-process/cronie",
     "own/odd",
 ];
 
