@@ -6,11 +6,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use crate::atom::{Atom, Cpv};
 use crate::binhost::pool::{Entry, Pool};
 use crate::config::Config;
 use crate::event::{Event, Sink};
+use crate::layer::collect;
 use crate::package::{DEFAULT_SOURCE_DATE, SigningKey};
 use crate::plan::Action;
 use crate::profile::Profile;
@@ -92,8 +94,11 @@ pub fn build(
     record.write_json("request.json", &Asked { version: 1, atoms: asked, profile })?;
     let started = Event::RunStarted { run: record.status.id.clone(), profile: profile.name.clone() };
     record.tell(started, on);
+    let layers = collect::in_use(host.state)?;
     let result =
         run(host, profile, atoms, &held, &key, &mut record, on).map_err(|error| error.or_interrupted(host.cancel));
+    drop(layers);
+    collect_layers(host, &mut |event| record.tell(event, on));
     let outcome = match &result {
         Ok(()) if record.status.failed.is_empty() => Outcome::Done,
         Ok(()) => Outcome::Failed,
@@ -107,6 +112,16 @@ pub fn build(
     let ended = record.end(outcome);
     result?;
     Ok(ended?)
+}
+
+/// Removes layers that nobody has used for long, unless somebody else is at work. That it fails is no fault of the run's.
+fn collect_layers(host: &Host<'_>, on: Sink<'_>) {
+    let Some(before) = SystemTime::now().checked_sub(collect::UNUSED) else { return };
+    match collect::collect(host.state, host.ids, before) {
+        Ok(None | Some(0)) => {}
+        Ok(Some(count)) => on(Event::Step { what: format!("removed {count} layers that were not used for long") }),
+        Err(error) => on(Event::Warning { what: process::chain(&error) }),
+    }
 }
 
 fn run(

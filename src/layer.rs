@@ -27,6 +27,7 @@ use crate::sandbox::{self, IdRange, range};
 mod accounts;
 mod archive;
 mod beneath;
+pub mod collect;
 mod copy;
 pub mod derive;
 mod pack;

@@ -24,7 +24,7 @@ use crate::atom::Cpv;
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
 use crate::layer::accounts::Accounts;
-use crate::layer::{self, LayerError};
+use crate::layer::{self, LayerError, collect};
 use crate::package::{Facts, Identity};
 use crate::sandbox::IdRange;
 use crate::state::{Lease, State, StateError};
@@ -163,6 +163,7 @@ pub fn derive(cx: &Context<'_>, packages: &[Package<'_>]) -> Result<Vec<Derived>
         derived.push(known);
     }
     if !missing.is_empty() {
+        let _in_use = collect::in_use(cx.state)?;
         let lease = Lease::take(cx.state, "deriving layers")?;
         let done = make_all(cx, packages, &missing, lease.root());
         layer::remove(cx.ids, lease.root())?;
@@ -261,8 +262,12 @@ fn make(
 fn known(cx: &Context<'_>, cpv: &Cpv, key: &Digest) -> Result<Option<Derived>, DeriveError> {
     let answer = fs::read_if_exists(&file(cx.state, key))?.and_then(|text| serde_json::from_str::<Answer>(&text).ok());
     Ok(match answer.filter(|answer| answer.version == VERSION && answer.cpv == *cpv).map(|answer| answer.came) {
-        Some(Came::NotStackable(reasons)) => Some(Derived::NotStackable(reasons)),
+        Some(Came::NotStackable(reasons)) => {
+            collect::used(&file(cx.state, key));
+            Some(Derived::NotStackable(reasons))
+        }
         Some(Came::Layer(digest)) if record(cx, &digest)?.is_some() => {
+            collect::used(&file(cx.state, key));
             let below = Path::new("layers").join(digest.hex());
             let folder = layer::short_name(cx.state, &digest, &below)?;
             Some(Derived::Layer(Layer { cpv: cpv.clone(), digest, folder }))
@@ -280,7 +285,11 @@ pub(in crate::layer) fn record(cx: &Context<'_>, digest: &Digest) -> Result<Opti
         Some(record) if (record.uid, record.gid) != (cx.ids.uid(), cx.ids.gid()) => {
             Err(DeriveError::OtherRange { folder, uid: record.uid, now: cx.ids.uid() })
         }
-        record => Ok(record),
+        Some(record) => {
+            collect::used(&file(cx.state, digest));
+            Ok(Some(record))
+        }
+        None => Ok(None),
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::atom::Cpv;
 use crate::layer::derive::{Context, DeriveError, Layer, Record, record};
-use crate::layer::{LayerError, short_name};
+use crate::layer::{LayerError, collect, short_name};
 use crate::sandbox::SandboxError;
 use crate::state::StateError;
 
@@ -38,6 +38,7 @@ pub fn stack(cx: &Context<'_>, layers: &[Layer], cancel: &AtomicBool) -> Result<
     if layers.is_empty() {
         return Ok(cx.image.to_vec());
     }
+    let _in_use = collect::in_use(cx.state).map_err(DeriveError::from)?;
     let refresh = refresh::key(cx, layers);
     if record(cx, &refresh)?.is_none() {
         let mut records = Vec::new();

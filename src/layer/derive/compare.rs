@@ -340,6 +340,8 @@ impl<'a> Comparison<'a> {
 fn is_left_out(path: &Path) -> bool {
     let lock = |name: &OsStr| name.as_bytes().ends_with(b".portage_lockfile");
     LEFT_OUT.iter().any(|known| path.starts_with(known))
+        // The folder of one of these, which not every image has.
+        || path == Path::new("etc/environment.d")
         || path.components().any(|part| part.as_os_str() == "__pycache__")
         || path.file_name().is_some_and(lock)
 }

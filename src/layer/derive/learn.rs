@@ -10,7 +10,7 @@
 use std::path::Path;
 
 use super::{Context, DeriveError, Derived, Layer, Package, answers, compare, key, known, make, save};
-use crate::layer;
+use crate::layer::{self, collect};
 use crate::state::Lease;
 
 /// What a merge has left.
@@ -42,6 +42,7 @@ pub fn learned(cx: &Context<'_>, package: &Package<'_>, on: &[Layer]) -> Result<
 /// Derives the layer of a package from what a merge of it has left, and keeps it.
 pub fn learn(cx: &Context<'_>, package: &Package<'_>, merged: &Merged<'_>) -> Result<Derived, DeriveError> {
     let key = key(cx, package, Some(merged.on));
+    let _in_use = collect::in_use(cx.state)?;
     let lease = Lease::take(cx.state, "deriving a layer from a merge")?;
     let done = (|| {
         layer::close(cx.ids, &cx.state.layers())?;
