@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::atom::{Atom, Cpv};
+use crate::atom::{Atom, Cpv, Name};
 use crate::backend::PackageList;
 use crate::backend::resolution::Problem;
 use crate::backend::resolution::remedy::{Edit, EditedList};
@@ -20,6 +20,9 @@ pub struct Explanation {
     /// What is wrong.
     #[serde(flatten)]
     pub problem: Problem,
+    /// A tree that has the package, and that the profile does not name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Name>,
     /// The package, as `category/name`, that was probably meant where there is none of that name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meant: Option<String>,
@@ -39,8 +42,8 @@ pub struct Addition {
 }
 
 impl Explanation {
-    /// Returns the explanation of a problem. `known` is what the trees have.
-    pub(super) fn of(problem: &Problem, profile: &Profile, known: &[Cpv]) -> Self {
+    /// Returns the explanation of a problem. `known` is what the profile's trees have, `trees` where each tree is.
+    pub(super) fn of(problem: &Problem, profile: &Profile, known: &[Cpv], trees: &[(&Name, &Path)]) -> Self {
         let nothing = match problem {
             Problem::Unsatisfied { chain, candidates, others } if candidates.is_empty() && others.is_empty() => {
                 chain.atom().and_then(|atom| atom.as_str().parse::<Atom>().ok())
@@ -49,8 +52,14 @@ impl Explanation {
         };
         let remedies = problem.remedies();
         let place = |edit: &Edit| Addition::of(edit, profile);
+        // What is a name is safe as a path.
+        let package = nothing.as_ref().map(tree::named).filter(|cp| format!("{cp}-0").parse::<Cpv>().is_ok());
+        let has = |(name, path): &&(&Name, &Path)| {
+            !profile.trees.contains(name) && package.as_ref().is_some_and(|package| path.join(package).is_dir())
+        };
         Self {
             problem: problem.clone(),
+            elsewhere: trees.iter().find(has).map(|(name, _)| (*name).clone()),
             meant: nothing.and_then(|atom| tree::meant(known, &atom)),
             remedies: remedies.iter().map(|remedy| remedy.iter().map(place).collect()).collect(),
         }
@@ -95,6 +104,9 @@ fn key(list: PackageList) -> &'static str {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.problem)?;
+        if let Some(tree) = &self.elsewhere {
+            return write!(f, "\n    tree `{tree}` has it: add `{tree}` to the profile's `trees`");
+        }
         if let Some(meant) = &self.meant {
             return write!(f, "\n    did you mean `{meant}`?");
         }

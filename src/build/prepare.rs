@@ -135,7 +135,8 @@ fn check(host: &Host<'_>, profile: &Profile, trees: &[Tree], resolution: &Resolu
         for tree in trees {
             known.extend(tree::ebuilds(&tree.path)?);
         }
-        let explain = |problem| Explanation::of(problem, profile, &known);
+        let all: Vec<_> = host.config.trees.iter().map(|(name, path)| (name, path.value.as_path())).collect();
+        let explain = |problem| Explanation::of(problem, profile, &known, &all);
         let problems = resolution.problems.iter().map(explain).collect();
         return Err(BuildError::Unsolvable { problems, more: resolution.more });
     }

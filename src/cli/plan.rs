@@ -136,7 +136,10 @@ pub(super) fn show(cx: &Context, prepared: &Prepared) -> Outcome {
     let build = plan.to_build().count();
     let mut summary = format!("{build} to build");
     if build > 0 {
-        summary.push_str(&format!(" from {} to download", report::bytes(download)));
+        summary.push_str(&match download {
+            0 => ", nothing to download,".to_string(),
+            download => format!(" from {} to download", report::bytes(download)),
+        });
         let unknown = plan.to_build().filter(|planned| !outlook.expected.contains_key(&planned.cpv)).count();
         let known = report::time(outlook.expected.values().sum());
         match (build - unknown, unknown) {
@@ -145,7 +148,8 @@ pub(super) fn show(cx: &Context, prepared: &Prepared) -> Outcome {
             (_, unknown) => summary.push_str(&format!(" in about {known} and what {unknown} new ones take")),
         }
     }
-    summary.push_str(&format!(", {} unchanged, {} kept", plan.packages.len() - build, outlook.keep.len()));
+    let summary = summary.trim_end_matches(',');
+    let summary = format!("{summary}, {} unchanged, {} kept", plan.packages.len() - build, outlook.keep.len());
     report::print(&format!("{}{summary}\n", table(["action", "package", "USE", "time", "why"], &rows)))
 }
 

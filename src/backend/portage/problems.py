@@ -41,18 +41,33 @@ class Links:
         self.graph, self.parents = graph, graph._dynamic_config._parent_atoms
 
     def because(self, parent, atom):
-        """Returns the USE flags of a package, as they are, without which it might not want an atom."""
-        found = set()
+        """Returns the USE flags of a package, as they are, each of which it would only have to change not to want an atom."""
+        found, atom = set(), atom.unevaluated_atom
         for kind in DEPENDENCIES:
             with contextlib.suppress(InvalidDependString):
-                text = parent._metadata.get(kind, "")
-                found |= extract_affecting_use(text, atom.unevaluated_atom, eapi=parent.eapi)
-        if atom.unevaluated_atom.use and atom.unevaluated_atom.use.conditional:
-            for names in atom.unevaluated_atom.use.conditional.values():
-                found |= names
+                found |= extract_affecting_use(parent._metadata.get(kind, ""), atom, eapi=parent.eapi)
+        if atom.use and atom.use.conditional:
+            found = found.union(*atom.use.conditional.values())
         found = (found & set(parent.iuse.all)) - parent.use.mask - parent.use.force
         on = self.graph._pkg_use_enabled(parent)
-        return [flag if flag in on else "-" + flag for flag in sorted(found)][:FEW]
+        found = [flag for flag in sorted(found) if not self.wants(parent, atom, on, on ^ {flag})]
+        return [flag if flag in on else "-" + flag for flag in found][:FEW]
+
+    def wants(self, parent, atom, on, flipped):
+        """Returns whether a package wants an atom in the same way with other flags, or cannot have these."""
+        valid, demand = parent.iuse.is_valid_flag, parent._metadata.get("REQUIRED_USE")
+        if demand and not check_required_use(demand, flipped, valid, eapi=parent.eapi):
+            return True
+        for kind in DEPENDENCIES:
+            text = parent._metadata.get(kind, "")
+            with contextlib.suppress(InvalidDependString):
+                words = use_reduce(
+                    text, uselist=flipped, is_valid_flag=valid, flat=True, token_class=Atom, eapi=parent.eapi
+                )
+                same = [word.evaluate_conditionals(flipped) for word in words if getattr(word, "unevaluated_atom", 0) == atom]
+                if atom.evaluate_conditionals(on) in same:
+                    return True
+        return False
 
     def link(self, parent, atom):
         if isinstance(parent, Package):
@@ -86,9 +101,11 @@ class Links:
 
     def refused(self, package):
         """Returns the chain to somebody whose atom a package would not fulfil without a change of its flags."""
-        own = InternalPackageSet
-        unfulfilled = lambda _, atom: not own(initial_atoms=(atom,)).findAtomForPackage(package)
-        return self.up(package, unfulfilled) or self.up(package)
+        unfulfilled = lambda _, atom: not InternalPackageSet(initial_atoms=(atom,)).findAtomForPackage(package)
+        chain = self.up(package, unfulfilled) or self.up(package)
+        if sum(unfulfilled(*pair) for pair in self.parents.get(package, ())) > 1:
+            chain[0].pop("use", None)  # it is not for this one alone
+        return chain
 
 
 class Masks:
@@ -317,7 +334,10 @@ def conflicts(graph, links):
             other, modified_use=graph._pkg_use_enabled(other)
         )
         only = [(p, atom) for p, atom in wanted_by if not all(of(atom, other) for other in others)]
-        return [links.chain(*pair) for pair in (only or wanted_by)[:WAYS]]
+        found = [links.chain(*pair) for pair in (only or wanted_by)[:WAYS]]
+        if len(wanted_by) > 1 and not others:
+            found[0][0].pop("use", None)  # it is not for this one alone
+        return found
 
     slots = list(state._package_tracker.slot_conflicts())
     handler = state._slot_conflict_handler or (slots and slot_conflict_handler(graph))

@@ -150,7 +150,8 @@ pub struct Link {
     /// The set that it is part of. Neither this nor a package: it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<Word>,
-    /// Flags of the package as they are, `-flag` for those that are off, without which it might not want it.
+    /// Flags of the package as they are, `-flag` for those that are off; were any one of them otherwise, it would not want
+    /// it. None where others want the same.
     #[serde(default, rename = "use", skip_serializing_if = "Vec::is_empty")]
     pub use_flags: Vec<Word>,
 }

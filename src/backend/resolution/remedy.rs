@@ -40,13 +40,13 @@ impl Problem {
             Self::Use { cpv, changes, chain } => {
                 std::iter::once(vec![uses(cpv, changes)]).chain(otherwise(chain)).collect()
             }
-            Self::UseConflict { chains, .. } => chains.iter().filter_map(otherwise).collect(),
+            Self::UseConflict { chains, .. } => chains.iter().flat_map(otherwise).collect(),
             Self::RequiredUse { cpv, demand, .. } => {
                 demanded(cpv, &Flags::new(), demand).map(|edit| vec![edit]).collect()
             }
             Self::Slot { ways, .. } => ways.iter().map(|way| way.iter().map(set).collect()).collect(),
             Self::Blocker { by, blocked, .. } => {
-                by.iter().chain(blocked).flat_map(|package| &package.chains).filter_map(otherwise).collect()
+                by.iter().chain(blocked).flat_map(|package| &package.chains).flat_map(otherwise).collect()
             }
             Self::Cycle { ways, .. } => ways.iter().map(|way| vec![set(way)]).collect(),
             Self::Unsatisfied { chain, candidates, .. } => {
@@ -125,15 +125,16 @@ fn unmasked(cpv: &Cpv, masks: &[Mask]) -> Option<Remedy> {
         .collect()
 }
 
-/// Returns the change of the flag because of which the nearest wants what it wants, where that is one.
-fn otherwise(chain: &Chain) -> Option<Remedy> {
-    let link = chain.links().first()?;
-    let ([flag], Some(cpv)) = (link.use_flags.as_slice(), &link.cpv) else { return None };
-    let flipped = match flag.as_str().strip_prefix('-') {
+/// Returns the changes of flags of the nearest with each of which it would not want what it wants.
+fn otherwise(chain: &Chain) -> Vec<Remedy> {
+    let Some((link, cpv)) = chain.links().first().and_then(|link| Some((link, link.cpv.as_ref()?))) else {
+        return Vec::new();
+    };
+    let flipped = link.use_flags.iter().map(|flag| match flag.as_str().strip_prefix('-') {
         Some(off) => off.to_string(),
         None => format!("-{flag}"),
-    };
-    Some(vec![line(EditedList::Package(PackageList::Use), cpv, &flipped)])
+    });
+    flipped.map(|flag| vec![line(EditedList::Package(PackageList::Use), cpv, &flag)]).collect()
 }
 
 /// Returns each way to fulfil a demand, with other changes.

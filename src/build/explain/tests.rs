@@ -8,7 +8,10 @@ struct Bench(tempfile::TempDir);
 impl Bench {
     fn new() -> Self {
         let bench = Self(tempfile::tempdir().unwrap());
-        bench.write("bindery.toml", "version = 1\n[defaults]\nimage = \"img\"\n[trees.one]\npath = \"one\"\n");
+        bench.write(
+            "bindery.toml",
+            "version = 1\n[defaults]\nimage = \"img\"\n[trees.one]\npath = \"one\"\n[trees.two]\npath = \"two\"\n",
+        );
         bench.write("images/img.toml", "");
         let base = "version = 1\nbackend = \"portage\"\nchost = \"x86_64-pc-linux-gnu\"\nportage-profile = \"default\"\n\
                     trees = [\"one\"]\n[flags]\ncflags = \"-O2\"\n";
@@ -28,7 +31,8 @@ impl Bench {
         let config = Config::load(Search::of(vec![self.0.path().to_path_buf()])).unwrap();
         let profile = Profile::load(&config, &"own".parse().unwrap()).unwrap();
         let known: Vec<Cpv> = ["dev-libs/serd-1"].map(|cpv| cpv.parse().unwrap()).to_vec();
-        Explanation::of(&problem, &profile, &known)
+        let trees: Vec<_> = config.trees.iter().map(|(name, path)| (name, path.value.as_path())).collect();
+        Explanation::of(&problem, &profile, &known, &trees)
     }
 
     /// Returns what an explanation says, without the folder's path.
@@ -76,6 +80,20 @@ fn what_is_misspelt_is_told_with_what_was_meant_and_what_is_not_with_advice() {
     assert!(said.ends_with("\n    did you mean `dev-libs/serd`?"), "{said}");
     let said = bench.says(missing(serde_json::json!([{"atom": "x/y", "cpv": "a/b-1"}])));
     assert!(said.ends_with("add a tree that has it to `trees`, or leave out what wants it"), "{said}");
+}
+
+#[test]
+fn a_tree_that_has_it_is_named_where_the_profile_does_not() {
+    let bench = Bench::new();
+    bench.write("two/dev-util/serd/serd-1.ebuild", "");
+    let missing = |atom: &str| serde_json::json!({"kind": "unsatisfied", "chain": [{"atom": atom}], "candidates": [], "others": []});
+    let said = bench.says(missing(">=dev-util/serd-2[x]"));
+    assert!(said.ends_with("\n    tree `two` has it: add `two` to the profile's `trees`"), "{said}");
+    // What is no name is no path.
+    bench.write("two/x", "");
+    for atom in ["../two/dev-util", "dev-util/..", "serd"] {
+        assert_eq!(bench.explain(missing(atom)).elsewhere, None, "{atom}");
+    }
 }
 
 #[test]
