@@ -23,6 +23,7 @@ use crate::{distfiles, process};
 mod answer;
 mod bundle;
 mod error;
+mod explain;
 mod fetch;
 mod finish;
 mod ground;
@@ -36,6 +37,7 @@ mod room;
 
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};
+pub use explain::{Addition, Explanation};
 use one::Shop;
 pub use outlook::{Kept, Outlook};
 pub use prepare::{Prepared, image, prepare};

@@ -48,6 +48,7 @@ pub struct Plan {
 
 /// What is to be done about one package.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Planned {
     /// The package.
     pub cpv: Cpv,
@@ -92,6 +93,7 @@ pub enum Action {
 
 /// The package in the pool that is used again.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Reuse {
     /// Its number.
     pub build_id: BuildId,

@@ -21,6 +21,7 @@ pub struct Outlook {
 
 /// A package that stays published.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Kept {
     /// The package.
     pub cpv: Cpv,

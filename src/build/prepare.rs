@@ -7,6 +7,7 @@ use crate::atom::{Atom, Cpv, Name};
 use crate::backend::{self, Backend, Resolution, Settings};
 use crate::binhost::pool::{Checked, Entry, Pool};
 use crate::build::answer::Answer;
+use crate::build::explain::Explanation;
 use crate::build::ground;
 use crate::build::room::{self, Mounts};
 use crate::build::{BuildError, Host, Outlook};
@@ -85,7 +86,7 @@ pub fn prepare(
             resolution
         }
     };
-    check(host, &trees, atoms, &resolution)?;
+    check(host, profile, &trees, &resolution)?;
     let home = host.state.profile(&profile.name);
     let checked = Pool::open(&home).check()?;
     let pooled = pooled(&checked);
@@ -134,15 +135,16 @@ fn trees(host: &Host<'_>, profile: &Profile, on: Sink<'_>) -> Result<Vec<Tree>, 
 }
 
 /// Refuses what cannot be built, before anything is.
-fn check(host: &Host<'_>, trees: &[Tree], atoms: &[Atom], resolution: &Resolution) -> Result<(), BuildError> {
+fn check(host: &Host<'_>, profile: &Profile, trees: &[Tree], resolution: &Resolution) -> Result<(), BuildError> {
     if !resolution.ok {
         let mut known: Vec<Cpv> = Vec::new();
         for tree in trees {
             known.extend(tree::ebuilds(&tree.path)?);
         }
-        let meant = atoms.iter().filter_map(|atom| Some((atom, tree::meant(&known, atom)?)));
-        let hints = meant.map(|(atom, meant)| format!("`{atom}`: did you mean `{meant}`?")).collect();
-        return Err(BuildError::Unsolvable { problems: resolution.problems.clone(), hints });
+        let all: Vec<_> = host.config.trees.iter().map(|(name, path)| (name, path.value.as_path())).collect();
+        let explain = |problem| Explanation::of(problem, profile, &known, &all);
+        let problems = resolution.problems.iter().map(explain).collect();
+        return Err(BuildError::Unsolvable { problems, more: resolution.more });
     }
     let present = |file: &backend::resolution::Distfile| host.state.distfiles().join(file.name.as_str()).is_file();
     let refusals = plan::refusals(resolution, &present);

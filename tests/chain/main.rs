@@ -12,6 +12,7 @@ mod client;
 mod everywhere;
 #[path = "../common/executable.rs"]
 mod executable;
+mod explained;
 mod failures;
 mod hosts;
 mod keys;

@@ -72,14 +72,14 @@ fn a_plan_says_what_stays_published_why_something_is_built_and_draws_itself() {
     bench.write_tree(&[("user", "BDEPEND=\"own/plain\"\nRDEPEND=\"own/plain\"\n")]);
     let plan = |args: &[&str]| bench.run(&[&["plan", "--profile", &bench.profile], args].concat());
     let said = plan(&["own/user"]);
-    said.works().prints(&["2 to build from 0 B to download, 0 unchanged, 0 kept", "no package yet"]);
+    said.works().prints(&["2 to build, nothing to download, 0 unchanged, 0 kept", "no package yet"]);
     bench.build(&["own/user"]).works();
     let said = plan(&["own/plain"]);
     said.works().prints(&["0 to build, 1 unchanged, 1 kept", "keep", "published before as build 1, and not asked for"]);
     // Another ebuild: what took how long is known now.
     bench.write_tree(&[("user", "BDEPEND=\"own/plain\"\nRDEPEND=\"own/plain\"\n# changed\n")]);
     let said = plan(&["own/user"]);
-    said.works().prints(&["1 to build from 0 B to download in about ", ", 1 unchanged, 0 kept", "the ebuild changed"]);
+    said.works().prints(&["1 to build, nothing to download, in about ", ", 1 unchanged, 0 kept", "the ebuild changed"]);
     let said = plan(&["own/user", "--why", "user"]);
     said.works().prints(&["own/user-1: build", "because       the ebuild changed", "built with    own/plain-1"]);
     plan(&["own/user", "--why", "own/plain"]).works().prints(&["own/plain-1: reuse", "built for     own/user-1"]);
