@@ -120,7 +120,11 @@ pub(super) fn show(cx: &Context, prepared: &Prepared) -> Outcome {
             (_, unknown) => summary.push_str(&format!(" in about {known} and what {unknown} new ones take")),
         }
     }
-    summary.push_str(&format!(", {} unchanged, {} kept", plan.packages.len() - build, outlook.keep.len()));
+    let share = plan.shared();
+    if share > 0 {
+        summary.push_str(&format!(", {share} shared with other profiles"));
+    }
+    summary.push_str(&format!(", {} unchanged, {} kept", plan.packages.len() - build - share, outlook.keep.len()));
     report::print(&format!("{}{summary}\n", table(["action", "package", "USE", "time", "why"], &rows)))
 }
 
@@ -174,7 +178,11 @@ fn about(prepared: &Prepared, planned: &Planned) -> String {
 }
 
 fn verb(planned: &Planned) -> &'static str {
-    if matches!(planned.action, Action::Build(_)) { "build" } else { "reuse" }
+    match planned.action {
+        Action::Build(_) => "build",
+        Action::Reuse(_) => "reuse",
+        Action::Share(_) => "share",
+    }
 }
 
 fn flags(planned: &Planned) -> String {
