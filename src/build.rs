@@ -22,6 +22,7 @@ use crate::{distfiles, process};
 
 mod answer;
 mod bundle;
+mod detail;
 mod error;
 mod explain;
 mod fetch;
@@ -34,6 +35,8 @@ mod prepare;
 mod publish;
 mod record;
 mod room;
+mod settle;
+mod share;
 
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};
@@ -41,7 +44,8 @@ pub use explain::{Addition, Explanation};
 use one::Shop;
 pub use outlook::{Kept, Outlook};
 pub use prepare::{Prepared, image, prepare};
-pub use record::{Outcome, Record, Status, note, runs};
+pub use record::{Outcome, Record, Status, events, note, runs};
+use settle::Next;
 
 /// What a run has to work with.
 #[derive(Debug, Clone, Copy)]
@@ -149,7 +153,8 @@ fn run(
         record.tell(Event::Warning { what }, on);
     }
     let build = prepared.plan.to_build().count();
-    record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build }, on);
+    let share = prepared.plan.shared();
+    record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build - share, share }, on);
     fetch::fetch(host, profile, &prepared, &mut |event| record.tell(event, on))?;
     let source_date = host.source_date(profile);
     let limits = RefCell::new(room::limits(profile));
@@ -171,16 +176,12 @@ fn run(
 /// Builds or takes every package of the plan, in its order; returns those that are there.
 fn packages(shop: &Shop<'_>, record: &mut Record, on: Sink<'_>) -> Result<BTreeMap<Cpv, Entry>, BuildError> {
     let plan = &shop.prepared.plan;
-    let (identities, of) = (plan.identities(), plan.to_build().count());
+    let of = plan.to_build().count();
     let mut ready: BTreeMap<Cpv, Entry> = BTreeMap::new();
     let mut without: BTreeMap<Cpv, Cpv> = BTreeMap::new();
     let mut number = 0;
     for planned in &plan.packages {
-        let reuse = match &planned.action {
-            Action::Reuse(reuse) => Some(reuse.clone()),
-            Action::Build(_) => None,
-        };
-        number += usize::from(reuse.is_none());
+        number += usize::from(matches!(planned.action, Action::Build(_)));
         if let Some(because) = planned.needs.iter().find_map(|cpv| without.get(cpv)).cloned() {
             record.tell(Event::BuildSkipped { cpv: planned.cpv.clone(), because: because.clone() }, on);
             record.status.skipped.push(planned.cpv.clone());
@@ -188,12 +189,8 @@ fn packages(shop: &Shop<'_>, record: &mut Record, on: Sink<'_>) -> Result<BTreeM
             continue;
         }
         let mut planned = planned.clone();
-        let output = |cpv: &Cpv| Some((cpv.clone(), prepare::output(&ready.get(cpv)?.facts)?));
-        let outputs = planned.needs.iter().filter_map(output).collect();
-        let reuse = reuse.or_else(|| planned.settle(&identities, &outputs, &shop.prepared.pooled));
-        if let Some(reuse) = reuse {
-            let entry = shop.pool.find(&planned.cpv, reuse.build_id)?;
-            ready.insert(planned.cpv.clone(), entry.ok_or(BuildError::Vanished { cpv: planned.cpv.clone() })?);
+        if let Next::There(entry) = settle::settle(shop, &mut planned, &ready, record, on)? {
+            ready.insert(planned.cpv.clone(), *entry);
             continue;
         }
         match one::build(shop, &planned, &ready, record, (number, of), on)? {

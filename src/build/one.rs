@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::atom::{Cpv, NameError};
 use crate::backend::{self, Backend, Build, PackageFile};
 use crate::binhost::pool::{Entry, Origin, Pool};
-use crate::build::finish;
+use crate::build::finish::{self, Artefact};
 use crate::build::ground::{self, Ground};
 use crate::build::prepare::Prepared;
 use crate::build::record::Record;
@@ -161,8 +161,9 @@ fn build_in(
         run: Some(record.status.id.clone()),
         built: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         milliseconds: u64::try_from(started.elapsed().as_millis()).ok(),
+        shared: None,
     };
-    match finish::finish(shop, &planned.cpv, &room.upper(), &scratch, &origin) {
+    match finish::finish(shop, &planned.cpv, Artefact::Built(&room.upper()), &scratch, &origin) {
         Ok(entry) => Ok(Ok(entry)),
         Err(BuildError::Odd(why)) => Ok(Err((format!("its package was refused: {why}"), Vec::new()))),
         Err(error) => Err(error),

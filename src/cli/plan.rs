@@ -148,8 +148,10 @@ pub(super) fn show(cx: &Context, prepared: &Prepared) -> Outcome {
             (_, unknown) => summary.push_str(&format!(" in about {known} and what {unknown} new ones take")),
         }
     }
-    let summary = summary.trim_end_matches(',');
-    let summary = format!("{summary}, {} unchanged, {} kept", plan.packages.len() - build, outlook.keep.len());
+    let share = plan.shared();
+    let shared = if share > 0 { format!(", {share} shared with other profiles") } else { String::new() };
+    let (summary, unchanged) = (summary.trim_end_matches(','), plan.packages.len() - build - share);
+    let summary = format!("{summary}{shared}, {unchanged} unchanged, {} kept", outlook.keep.len());
     report::print(&format!("{}{summary}\n", table(["action", "package", "USE", "time", "why"], &rows)))
 }
 
@@ -203,7 +205,11 @@ fn about(prepared: &Prepared, planned: &Planned) -> String {
 }
 
 fn verb(planned: &Planned) -> &'static str {
-    if matches!(planned.action, Action::Build(_)) { "build" } else { "reuse" }
+    match planned.action {
+        Action::Build(_) => "build",
+        Action::Reuse(_) => "reuse",
+        Action::Share(_) => "share",
+    }
 }
 
 fn flags(planned: &Planned) -> String {

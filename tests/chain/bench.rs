@@ -143,9 +143,10 @@ impl Bench {
         bench
     }
 
-    /// Writes the profile: `amd64` and what is given here.
+    /// Writes the profile: `amd64` and what is given here. Nothing is shared: other tests' profiles have the same packages.
     pub(crate) fn write_profile(&self, more: &str) {
-        self.write(&format!("profiles/{}.toml", self.profile), &format!("version = 1\ninherits = \"amd64\"\n{more}"));
+        let text = format!("version = 1\ninherits = \"amd64\"\nshare = false\n{more}");
+        self.write(&format!("profiles/{}.toml", self.profile), &text);
     }
 
     /// Writes the profile with the trees `bindery-test`, `bindery-broken` and `trees`, and what is given here.

@@ -10,7 +10,7 @@ fn an_unknown_name_is_told_with_what_was_probably_meant() {
     bench.run(&["build", "--profile", "adm64", hello]).fails(1, &["there is no profile `adm64`"]).fails(1, &known);
 
     bench.write_profile("image = \"debian-portag\"\n");
-    let place = format!("profiles/{}.toml:3:9", bench.profile);
+    let place = format!("profiles/{}.toml:4:9", bench.profile);
     let texts = ["there is no image `debian-portag`", &place, "did you mean `debian-portage`?", "known images:"];
     bench.build(&[hello]).fails(1, &texts);
     let texts = ["there is no image `debian-portag`", "known are `debian-portage`", "definitions are looked for in"];
