@@ -128,9 +128,9 @@ fn packages_without_code_are_shared_until_they_hold_some() {
     two.build("two", &[]).works().fails(0, &["built own/text-1, build 2"]).lacks("built dev-python");
     assert!(two.why("own/text-1").contains("unchanged since build 2"));
 
-    // Who does not share builds everything itself.
+    // Who does not share builds everything itself, and then looks at what is built with that.
     two.write_profile("two", "x86-64-v3", "other", "share = false\n");
-    let why = two.why("dev-python/six");
+    let why = two.why("dev-python/flit-core");
     assert!(why.contains("it was taken over from one, and `share` is now false in the profile"), "{why}");
 }
 
