@@ -118,7 +118,8 @@ fn what_is_left_of_a_layer_without_its_record_is_removed() {
 fn a_build_that_is_running_keeps_all_layers() {
     let shop = shop();
     // In a profile of its own: one build at a time.
-    shop.bench.write("profiles/endless.toml", "version = 1\ninherits = \"amd64\"\ntrees = [\"bindery-test\", \"own\"]\n");
+    shop.bench
+        .write("profiles/endless.toml", "version = 1\ninherits = \"amd64\"\ntrees = [\"bindery-test\", \"own\"]\n");
     let running = shop.bench.start(&["build", "--profile", "endless", "own/endless"], "building own/endless-1");
     // Nothing is as old as this, so nothing would be removed from the state that other tests use, too.
     assert_eq!(collect(&shop.state, &shop.ids, SystemTime::UNIX_EPOCH).unwrap(), None);
