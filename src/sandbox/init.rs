@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
+use std::thread::JoinHandle;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -27,6 +28,7 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, ThreadNameSpaceType, move_into_thread_name_spaces, set_capabilities,
     set_thread_res_gid, set_thread_res_uid,
 };
+use serde_json::value::RawValue;
 
 use crate::process;
 use crate::sandbox::channel::Channel;
@@ -71,10 +73,26 @@ pub(super) fn main(args: &[OsString]) {
 struct Begun {
     signals: SignalFd,
     to_payload: Channel,
-    payload: Pid,
+    payload: Starting,
 }
 
-/// Does what needs no plan, and starts the payload's process, which takes as long to start as the plan to arrive.
+/// The payload's process, or who starts it.
+enum Starting {
+    Started(Pid),
+    By(JoinHandle<Result<Pid, Failure>>),
+}
+
+impl Starting {
+    /// Waits until it is started.
+    fn started(self) -> Result<Pid, Failure> {
+        match self {
+            Self::Started(pid) => Ok(pid),
+            Self::By(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        }
+    }
+}
+
+/// Does what needs no plan, and starts the payload's process.
 fn begin(join: &Join, enter: Vec<OwnedFd>, without: &Without) -> Result<Begun, Failure> {
     range::become_root()?;
     range::keep_capabilities().doing("keep capabilities")?;
@@ -101,7 +119,7 @@ fn begin(join: &Join, enter: Vec<OwnedFd>, without: &Without) -> Result<Begun, F
     children.thread_block().doing("wait for signals")?;
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
     let signals = signals.doing("wait for signals")?;
-    let (to_payload, payload) = start_payload(without)?;
+    let (to_payload, payload) = start_payload(join.counted, without)?;
     Ok(Begun { signals, to_payload, payload })
 }
 
@@ -116,7 +134,7 @@ fn run(
     if let Some(name) = &plan.hostname {
         set_host_name(name).doing(format!("set the host name to `{name}`"))?;
     }
-    let binds = streams.split_off(if plan.process.terminal { 0 } else { 3.min(streams.len()) });
+    let binds = streams.split_off(if plan.terminal { 0 } else { 3.min(streams.len()) });
     let root = mount::build(&plan, &folder, binds)?;
     if !plan.host_network && without.keeps(Mechanism::LoopbackUp) {
         sys::loopback_up().doing("switch the loopback interface on")?;
@@ -138,8 +156,10 @@ fn run(
         mount::write_setting(&root, "kernel/pid_max", highest)?;
     }
     mount::restrict(&plan, &root)?;
+    // Before the root is another: the program that it becomes has a path.
+    let payload = payload.started()?;
     mount::enter(&root, without)?;
-    if plan.process.terminal {
+    if plan.terminal {
         streams = terminal(channel)?;
     }
     release_payload(channel, to_payload, payload, plan, root, streams)?;
@@ -159,20 +179,23 @@ fn set_host_name(name: &str) -> io::Result<()> {
     })
 }
 
-/// Starts the payload's process, which does nothing before [`release_payload`].
-fn start_payload(without: &Without) -> Result<(Channel, Pid), Failure> {
+/// Starts the payload's process, which does nothing before [`release_payload`]. A thread does, because whoever starts a
+/// program waits until the kernel has loaded it, and there is a root to be mounted meanwhile. The process does not end with
+/// that thread: it has not asked to die with anyone. Where threads are counted there is none.
+fn start_payload(counted: bool, without: &Without) -> Result<(Channel, Starting), Failure> {
     let (to_payload, theirs) = Channel::pair().doing("make a channel")?;
-    let payload = without
-        .clear(process::this_program())
-        .arg(PAYLOAD)
-        .stdin(theirs.into_stdin())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .doing("start the payload's process")?;
-    let pid = i32::try_from(payload.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| StepError::refused("start the payload's process", "it has no process id"))?;
-    Ok((to_payload, pid))
+    let mut command = without.clear(process::this_program());
+    command.arg(PAYLOAD).stdin(theirs.into_stdin()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut start = move || {
+        let payload = command.spawn().doing("start the payload's process")?;
+        let pid = i32::try_from(payload.id()).ok().and_then(Pid::from_raw);
+        Ok(pid.ok_or_else(|| StepError::refused("start the payload's process", "it has no process id"))?)
+    };
+    let payload = match counted {
+        true => Starting::Started(start()?),
+        false => Starting::By(std::thread::Builder::new().spawn(start).doing("start a thread")?),
+    };
+    Ok((to_payload, payload))
 }
 
 /// Lets the payload's process go on, into the root, and returns once it has become the command.
@@ -180,13 +203,14 @@ fn release_payload(
     channel: &mut Channel,
     mut to_payload: Channel,
     pid: Pid,
-    plan: Plan,
+    plan: Plan<Box<RawValue>>,
     root: OwnedFd,
     streams: Vec<OwnedFd>,
 ) -> Result<(), Failure> {
     let without = plan.without.clone();
     let all: Vec<_> = std::iter::once(root.as_fd()).chain(streams.iter().map(AsFd::as_fd)).collect();
-    let message = StartPayload { process: plan.process, host_network: plan.host_network, without: plan.without };
+    let Plan { process, terminal, host_network, without: theirs, .. } = plan;
+    let message = StartPayload { process, terminal, host_network, without: theirs };
     to_payload.send(&message, &all).doing("tell the payload's process what to do")?;
     drop((root, streams));
     let (report, _) = to_payload.receive().doing("wait for the payload's process")?;
