@@ -9,6 +9,7 @@ use crate::binhost::pool::{Checked, Entry, Pool};
 use crate::build::answer::Answer;
 use crate::build::ground;
 use crate::build::room::{self, Mounts};
+use crate::build::turns::Turns;
 use crate::build::{BuildError, Host, Outlook};
 use crate::config::{self, Search};
 use crate::event::{Event, Sink};
@@ -16,7 +17,7 @@ use crate::image::{self, Image, ImageError};
 use crate::layer::derive::Merge;
 use crate::package::Facts;
 use crate::plan::{self, Graph, Inputs, Output, Plan, Pooled, Request, Shells};
-use crate::profile::{Limits, Profile};
+use crate::profile::Profile;
 use crate::sandbox;
 use crate::tree::{self, Tree};
 
@@ -41,6 +42,12 @@ pub struct Prepared {
     pub outlook: Outlook,
     /// What lies there and is not what was put there.
     pub(super) altered: Vec<Entry>,
+    /// How many jobs one build may run at a time.
+    pub(super) jobs: u32,
+    /// How many processors there are for all builds together.
+    pub(super) processors: u32,
+    /// Who is at work on which layer.
+    pub(super) turns: Turns,
 }
 
 /// Makes the plan for a profile. `configuration` is a folder to be made, which must stay as long as the plan is used.
@@ -58,7 +65,9 @@ pub fn prepare(
         image::Context { state: host.state, ids: host.ids, archives: &host.config.archives, cancel: host.cancel };
     let image = image(&context, &host.config.search, &profile.image, on)?;
     let backend = backend::find(&profile.backend.to_string())?;
-    let settings = Settings::of(profile, jobs(host.jobs, &profile.limits));
+    let processors = sandbox::processors(profile.limits.cpus, profile.limits.cpuset.as_ref());
+    let jobs = jobs(host.jobs, processors);
+    let settings = Settings::of(profile, jobs);
     backend.configuration(&settings)?.write_with(&profile.patches, &profile.native, configuration)?;
     let mounts = Mounts {
         trees: trees.iter().zip(&settings.trees).map(|(tree, s)| (s.path(), tree.path.clone())).collect(),
@@ -98,12 +107,13 @@ pub fn prepare(
     let plan = decide(&inputs, &pooled, &host.state.distfiles(), host.source_date(profile))?;
     let merges = ground::merges(&resolution, configuration);
     let outlook = Outlook::of(&plan, &checked.good, &home)?;
-    Ok(Prepared { image, trees, plan, outlook, backend, merges, mounts, pooled, altered: checked.altered })
+    let (altered, turns) = (checked.altered, Turns::default());
+    Ok(Prepared { image, trees, plan, outlook, backend, merges, mounts, pooled, altered, jobs, processors, turns })
 }
 
 /// Returns how many jobs a build may run at a time: no more than it can keep processors busy.
-fn jobs(most: Option<u32>, limits: &Limits) -> u32 {
-    sandbox::processors(limits.cpus, limits.cpuset.as_ref()).min(most.unwrap_or(u32::MAX)).max(1)
+fn jobs(most: Option<u32>, processors: u32) -> u32 {
+    processors.min(most.unwrap_or(u32::MAX)).max(1)
 }
 
 /// Returns an image that is made from the definition as it is now: the one there is, or a new one.
@@ -197,7 +207,6 @@ mod tests {
     #[test]
     fn what_is_allowed_limits_the_jobs() {
         let all = sandbox::processors(None, None);
-        let limits = |cpus| Limits { cpus, ..Limits::default() };
         for (most, cpus, wanted) in [
             (None, None, all),
             (Some(1), None, 1),
@@ -206,7 +215,7 @@ mod tests {
             (Some(1), Some(16.0), 1),
             (Some(u32::MAX), Some(8192.0), all),
         ] {
-            assert_eq!(jobs(most, &limits(cpus)), wanted, "{most:?} {cpus:?}");
+            assert_eq!(jobs(most, sandbox::processors(cpus, None)), wanted, "{most:?} {cpus:?}");
         }
     }
 }

@@ -19,5 +19,6 @@ mod kills;
 mod limits;
 mod nothing;
 mod refusals;
+mod side_by_side;
 mod started;
 mod tracer;
