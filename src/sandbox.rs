@@ -76,7 +76,7 @@ mod watchdog;
 mod without;
 
 pub use achieved::Achieved;
-pub use cgroup::{CgroupError, Killed, processors};
+pub use cgroup::{CgroupError, Killed, Together, memory, processors};
 pub use change::{Change, ChangeError, change};
 pub use disk::{free_space, is_nearly_full};
 pub use early::{Early, First, first};
@@ -162,7 +162,12 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
 
 /// Runs a command to its end, and leaves no process behind.
 pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
-    run_and(request, None, None, false, &mut || ())
+    run_and(request, None, None, false, &mut || (), None)
+}
+
+/// Like [`run`], for one of several that may run side by side: what they use up is limited together.
+pub fn run_together(request: Request<'_, '_>, together: &Together) -> Result<Exit, SandboxError> {
+    run_and(request, None, None, false, &mut || (), Some(together))
 }
 
 /// Like [`run`], for a root that nobody wants to look at: the lease's folder is gone or empty afterwards. Root empties it
@@ -177,7 +182,7 @@ pub fn run_and_discard(
     keys: Option<&Keys>,
     told: &mut dyn FnMut(),
 ) -> Result<Exit, SandboxError> {
-    run_and(request, early, keys, true, told)
+    run_and(request, early, keys, true, told, None)
 }
 
 fn run_and(
@@ -186,6 +191,7 @@ fn run_and(
     keys: Option<&Keys>,
     discard: bool,
     told: &mut dyn FnMut(),
+    together: Option<&Together>,
 ) -> Result<Exit, SandboxError> {
     let Request { spec, ids, base, lease, stdio, cancel } = request;
     let mut plan = Plan::read(spec)?;
@@ -208,7 +214,7 @@ fn run_and(
     let (streams, theirs) = Streams::open(stdio).doing("open the standard streams")?;
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let host = cgroup::Host::read()?;
-    let mut making = Making { lease, host: &host, kernel: achieved::version(&kernel) };
+    let mut making = Making { lease, host: &host, kernel: achieved::version(&kernel), together, runs: false };
     let mut cgroups = Cgroups::create(&plan.limits, &mut making)?;
     plan.pid_max = cgroups.pid_max;
     let mut achieved = Achieved::new(spec, &plan, ids, &cgroups, &disk, kernel);

@@ -42,6 +42,8 @@ pub(super) fn ground(
         image_digest: &prepared.image.digest,
         merge,
     };
+    // Who needs the same at the same moment waits, and then finds it made.
+    let turn = prepared.turns.take(planned.needs.iter().map(ToString::to_string));
     // What is merged in the same way is derived at once.
     let mut rest: Vec<(&Cpv, &Entry, &Merge)> = Vec::new();
     for cpv in &planned.needs {
@@ -57,6 +59,7 @@ pub(super) fn ground(
         found.extend(same.iter().map(|(cpv, ..)| *cpv).zip(derive::derive(&context(merge), &packages)?));
         rest = other;
     }
+    drop(turn);
     let (mut layers, mut install) = (Vec::new(), Vec::new());
     for cpv in &planned.needs {
         let derived = match found.remove(cpv).zip(ready.get(cpv)) {
@@ -76,6 +79,8 @@ pub(super) fn ground(
             None => install.push(cpv.clone()),
         }
     }
+    let names: Vec<_> = layers.iter().map(|layer| layer.digest.to_string()).collect();
+    let _turn = prepared.turns.take([names.join(" ")]);
     match stack::stack(&context(&usual), &layers, host.cancel) {
         Ok(lower) => Ok(Ground { lower, install }),
         // The package manager knows better, or says it in its own words.

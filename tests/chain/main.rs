@@ -22,5 +22,6 @@ mod matrix;
 mod nothing;
 mod refusals;
 mod share;
+mod side_by_side;
 mod started;
 mod tracer;
