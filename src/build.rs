@@ -30,6 +30,7 @@ mod prepare;
 mod publish;
 mod record;
 mod room;
+mod undeclared;
 
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};

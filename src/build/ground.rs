@@ -1,4 +1,4 @@
-//! What the clean room of a package starts from: the image, the layers of what it is built with, and, of that, what must be
+//! What the clean room of a package starts from: the image, less what it hides beyond its base, the layers of what it is built with, and, of that, what must be
 //! installed by the package manager, because it is no layer.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,9 @@ use crate::build::prepare::Prepared;
 use crate::build::{BuildError, Host};
 use crate::event::{Event, Sink};
 use crate::fs;
+use crate::image::{Definition, Image, Word};
 use crate::layer::derive::{self, Derived, Merge, Settings};
+use crate::layer::hide::{self, Base, Hidden};
 use crate::layer::stack::{self, StackError};
 use crate::plan::Planned;
 
@@ -35,13 +37,7 @@ pub(super) fn ground(
 ) -> Result<Ground, BuildError> {
     let mut found: BTreeMap<&Cpv, Derived> = BTreeMap::new();
     let usual = Merge::default();
-    let context = |merge| derive::Context {
-        state: host.state,
-        ids: host.ids,
-        image: &prepared.image.layers,
-        image_digest: &prepared.image.digest,
-        merge,
-    };
+    let context = |merge| context(host, prepared, merge);
     // What is merged in the same way is derived at once.
     let mut rest: Vec<(&Cpv, &Entry, &Merge)> = Vec::new();
     for cpv in &planned.needs {
@@ -74,10 +70,25 @@ pub(super) fn ground(
         // The package manager knows better, or says it in its own words.
         Err(error @ (StackError::Collision { .. } | StackError::TooMany { .. })) => {
             on(Event::Step { what: format!("everything that {} needs is installed: {error}", planned.cpv) });
-            Ok(Ground { lower: prepared.image.layers.clone(), install: planned.needs.clone() })
+            Ok(Ground { lower: prepared.bottom.clone(), install: planned.needs.clone() })
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn context<'a>(host: &Host<'a>, prepared: &'a Prepared, merge: &'a Merge) -> derive::Context<'a> {
+    let image_digest = prepared.hidden.as_ref().map_or(&prepared.image.digest, |hidden| &hidden.digest);
+    derive::Context { state: host.state, ids: host.ids, image: &prepared.bottom, image_digest, merge }
+}
+
+/// Returns what the image hides beyond its base, if its definition has one.
+pub(super) fn hidden(host: &Host<'_>, image: &Image, definition: &Definition) -> Result<Option<Hidden>, BuildError> {
+    let Some(base) = &definition.recipe.base else { return Ok(None) };
+    let text = |words: &[Word]| words.iter().map(ToString::to_string).collect();
+    let base = Base { packages: text(&base.packages), without: text(&base.without) };
+    let (merge, state, ids) = (&Merge::default(), host.state, host.ids);
+    let context = derive::Context { state, ids, image: &image.layers, image_digest: &image.digest, merge };
+    Ok(Some(hide::hide(&context, &base)?))
 }
 
 /// Returns how each package of a resolution is merged; `configuration` is the folder that is mounted as the package

@@ -14,6 +14,7 @@ use crate::build::ground::{self, Ground};
 use crate::build::prepare::Prepared;
 use crate::build::record::Record;
 use crate::build::room::{Room, describe, full, interrupted, no_room, path};
+use crate::build::undeclared::{self, Undeclared};
 use crate::build::{BuildError, Host};
 use crate::event::{Event, Sink};
 use crate::fs::{self, File, PathError};
@@ -139,12 +140,12 @@ fn build_in(
         log.take(format!("\n[bindery: {reached}]\n").as_bytes());
     }
     log.end()?;
-    keep(dir, &exit)?;
+    keep(dir, &Ended { exit: &exit, undeclared: &[] })?;
     shop.change(&exit.changed);
     interrupted(host.cancel)?;
     full(host, &exit, &format!("building {}", planned.cpv))?;
     if exit.status != Status::Code(0) || exit.stopped.is_some() {
-        return Ok(Err(telling(shop, &planned.cpv, &exit, &dir.join("log"))?));
+        return Ok(Err(telling(shop, planned, ready, &exit, dir)?));
     }
     let origin = Origin {
         request: Some(planned.request.key()),
@@ -193,10 +194,17 @@ pub(super) fn lay_out(
     Ok(fs::write_atomic(&dir.join("Packages"), backend.index(&files), 0o644)?)
 }
 
-/// Says why a build failed.
-fn telling(shop: &Shop<'_>, cpv: &Cpv, exit: &Exit, log: &Path) -> Result<Telling, BuildError> {
+/// Says why a build failed, and in its record who would provide what it did not find.
+fn telling(
+    shop: &Shop<'_>,
+    planned: &Planned,
+    ready: &BTreeMap<Cpv, Entry>,
+    exit: &Exit,
+    dir: &Path,
+) -> Result<Telling, BuildError> {
+    let (cpv, log) = (&planned.cpv, &dir.join("log"));
     let file = fs::open(log)?;
-    let failure = shop
+    let mut failure = shop
         .prepared
         .backend
         .failure(&mut std::io::BufReader::new(file))
@@ -217,7 +225,26 @@ fn telling(shop: &Shop<'_>, cpv: &Cpv, exit: &Exit, log: &Path) -> Result<Tellin
     if let Some(limit) = exit.stopped.and_then(limit).or((no_space && limited).then_some("limits.disk")) {
         reason.push_str(&format!("; if it needs more, raise `{limit}` in the profile"));
     }
+    let undeclared = undeclared::find(shop, planned, ready, &failure.missing)?;
+    if !undeclared.is_empty() {
+        let lines: Vec<String> = undeclared.iter().map(|one| format!("[bindery: {one}]")).collect();
+        let text = format!("\n{}\n", lines.join("\n"));
+        fs::append(log, 0o644)?.write_all(text.as_bytes()).map_err(PathError::on("write", log))?;
+        keep(dir, &Ended { exit, undeclared: &undeclared })?;
+        failure.telling.extend(lines);
+    }
     Ok((reason, failure.telling))
+}
+
+/// `status.json` of a package's build.
+#[derive(Debug, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Ended<'a> {
+    #[serde(flatten)]
+    exit: &'a Exit,
+    /// What it did not find, and who would provide that.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    undeclared: &'a [Undeclared],
 }
 
 /// Returns the profile's setting that stopped a build.
@@ -233,8 +260,8 @@ fn limit(stopped: Stopped) -> Option<&'static str> {
 }
 
 /// Keeps how the build ended and what isolation it really had.
-fn keep(dir: &Path, exit: &Exit) -> Result<(), BuildError> {
-    let text = serde_json::to_string_pretty(exit).expect("plain data");
+fn keep(dir: &Path, ended: &Ended<'_>) -> Result<(), BuildError> {
+    let text = serde_json::to_string_pretty(ended).expect("plain data");
     Ok(fs::write_atomic(&dir.join("status.json"), text + "\n", 0o644)?)
 }
 

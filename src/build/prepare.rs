@@ -1,7 +1,7 @@
 //! Everything before the first package is built: image, trees, configuration, plan.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::atom::{Atom, Cpv, Name};
 use crate::backend::{self, Backend, Resolution, Settings};
@@ -12,8 +12,9 @@ use crate::build::room::{self, Mounts};
 use crate::build::{BuildError, Host, Outlook};
 use crate::config::{self, Search};
 use crate::event::{Event, Sink};
-use crate::image::{self, Image, ImageError};
+use crate::image::{self, Definition, Image, ImageError};
 use crate::layer::derive::Merge;
+use crate::layer::hide::Hidden;
 use crate::package::Facts;
 use crate::plan::{self, Graph, Inputs, Output, Plan, Pooled, Request, Shells};
 use crate::profile::{Limits, Profile};
@@ -33,6 +34,10 @@ pub struct Prepared {
     pub(super) backend: &'static dyn Backend,
     /// How each package is merged.
     pub(super) merges: BTreeMap<Cpv, Merge>,
+    /// What of the image builds do not see.
+    pub(super) hidden: Option<Hidden>,
+    /// What lies below everything in a clean room: the image's layers, and what hides things there; top first.
+    pub(super) bottom: Vec<PathBuf>,
     /// What every root of the run sees.
     pub(super) mounts: Mounts,
     /// What the pool had when the plan was made.
@@ -84,9 +89,10 @@ pub fn prepare(
     let home = host.state.profile(&profile.name);
     let checked = Pool::open(&home).check()?;
     let pooled = pooled(&checked);
-    let definition = image::Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
+    let definition = Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
         .map_err(ImageError::from)?;
-    let (toolchain, setup) = (toolchain(&image), definition.setup());
+    let hidden = ground::hidden(host, &image, &definition)?;
+    let (toolchain, setup) = (toolchain(&image, &definition, hidden.as_ref()), definition.setup());
     let inputs = Inputs {
         resolution: &resolution,
         toolchain: &toolchain,
@@ -98,7 +104,9 @@ pub fn prepare(
     let plan = decide(&inputs, &pooled, &host.state.distfiles(), host.source_date(profile))?;
     let merges = ground::merges(&resolution, configuration);
     let outlook = Outlook::of(&plan, &checked.good, &home)?;
-    Ok(Prepared { image, trees, plan, outlook, backend, merges, mounts, pooled, altered: checked.altered })
+    let bottom = hidden.iter().map(|hidden| &hidden.layer).chain(&image.layers).cloned().collect();
+    let altered = checked.altered;
+    Ok(Prepared { image, trees, plan, outlook, backend, merges, hidden, bottom, mounts, pooled, altered })
 }
 
 /// Returns how many jobs a build may run at a time: no more than it can keep processors busy.
@@ -144,10 +152,14 @@ fn check(host: &Host<'_>, trees: &[Tree], atoms: &[Atom], resolution: &Resolutio
 }
 
 /// Returns the image's packages that can change what is built, by role. They count, not how the image was packed.
-fn toolchain(image: &Image) -> BTreeMap<String, String> {
+fn toolchain(image: &Image, definition: &Definition, hidden: Option<&Hidden>) -> BTreeMap<String, String> {
+    let seen = |name: &str| hidden.is_none_or(|hidden| hidden.seen.contains(name));
+    let base: BTreeSet<&str> =
+        definition.recipe.base.iter().flat_map(|base| &base.packages).map(|name| name.as_str()).collect();
     let debs = image.origin.debs.iter().map(|deb| (deb.name.as_str(), deb.version.as_str()));
+    let debs = debs.filter(|(name, _)| seen(name));
     let wheels = image.origin.wheels.iter().map(|wheel| (wheel.name.as_str(), wheel.version.as_str()));
-    plan::toolchain(debs, wheels)
+    plan::toolchain(debs, wheels, |name| base.contains(name))
 }
 
 /// Returns what a package offers those that are built with it; nothing where the record's rules are not today's.

@@ -19,5 +19,6 @@ mod kills;
 mod limits;
 mod nothing;
 mod refusals;
+mod rooms;
 mod started;
 mod tracer;
