@@ -31,6 +31,7 @@ mod publish;
 mod record;
 mod room;
 mod undeclared;
+mod used;
 
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};

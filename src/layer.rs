@@ -34,6 +34,7 @@ mod pack;
 mod pax;
 mod short;
 pub mod stack;
+pub mod traces;
 mod unpack;
 mod usage;
 

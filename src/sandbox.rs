@@ -72,6 +72,7 @@ mod sys;
 mod terminal;
 pub mod trial;
 mod usage;
+mod watch;
 mod watchdog;
 mod without;
 
@@ -89,6 +90,7 @@ pub use reap::{reap, reap_groups};
 pub use report::Status;
 pub use stdio::{Stdio, Stream};
 pub use terminal::{restore_terminal, stop_here};
+pub use watch::Seen;
 pub use watchdog::Stopped;
 
 /// The hidden sub-commands.
@@ -162,7 +164,14 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
 
 /// Runs a command to its end, and leaves no process behind.
 pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
-    run_and(request, None, None, false)
+    run_and(request, None, None, false, Vec::new()).map(|(exit, _)| exit)
+}
+
+/// Like [`run`], and sees whether the command opens any file of some groups, by their paths in the root: a folder stands for
+/// itself and what is directly in it. What it saw is empty where the command did not end by itself. It costs the command
+/// little, and takes of the caller's share of inotify(7).
+pub fn run_and_watch(request: Request<'_, '_>, groups: Vec<Vec<PathBuf>>) -> Result<(Exit, Vec<Seen>), SandboxError> {
+    run_and(request, None, None, false, groups)
 }
 
 /// Like [`run`], for a root that nobody wants to look at: the lease's folder is gone or empty afterwards. What still has a
@@ -176,7 +185,7 @@ pub fn run_and_discard(
     early: Option<Early>,
     keys: Option<&Keys>,
 ) -> Result<Exit, SandboxError> {
-    run_and(request, early, keys, true)
+    run_and(request, early, keys, true, Vec::new()).map(|(exit, _)| exit)
 }
 
 fn run_and(
@@ -184,9 +193,11 @@ fn run_and(
     early: Option<Early>,
     keys: Option<&Keys>,
     discard: bool,
-) -> Result<Exit, SandboxError> {
+    watch: Vec<Vec<PathBuf>>,
+) -> Result<(Exit, Vec<Seen>), SandboxError> {
     let Request { spec, ids, base, lease, stdio, cancel } = request;
     let mut plan = Plan::read(spec)?;
+    plan.watch = watch;
     if plan.process.terminal != matches!(stdio, Stdio::Terminal) {
         return Err(Unsupported::value("process.terminal", format!("with the caller's {stdio:?}")).into());
     }
@@ -251,7 +262,7 @@ fn run_and(
         None if stopped.is_some() => Status::Signal(KILLED),
         None => return Err(SandboxError::Lost(end.lost)),
     };
-    Ok(Exit {
+    let exit = Exit {
         status,
         stopped,
         oom_kills,
@@ -263,7 +274,8 @@ fn run_and(
         yielded: limits.gives_way.then(|| u64::try_from(frozen.as_millis()).unwrap_or(u64::MAX)),
         changed,
         achieved,
-    })
+    };
+    Ok((exit, end.watched))
 }
 
 /// Makes the folders that the range writes to, and returns the lease's, relative to the base folder.

@@ -10,10 +10,11 @@ use crate::backend::resolution::Package;
 use crate::binhost::pool::Entry;
 use crate::build::prepare::Prepared;
 use crate::build::{BuildError, Host};
+use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::fs;
 use crate::image::{Definition, Image, Word};
-use crate::layer::derive::{self, Derived, Merge, Settings};
+use crate::layer::derive::{self, Derived, Layer, Merge, Settings};
 use crate::layer::hide::{self, Base, Hidden};
 use crate::layer::stack::{self, StackError};
 use crate::plan::Planned;
@@ -23,6 +24,8 @@ use crate::plan::Planned;
 pub(super) struct Ground {
     /// The root's layers, top first.
     pub(super) lower: Vec<PathBuf>,
+    /// Those of packages.
+    pub(super) layers: Vec<Layer>,
     /// What is installed into it, in this order.
     pub(super) install: Vec<Cpv>,
 }
@@ -65,27 +68,52 @@ pub(super) fn ground(
             None => install.push(cpv.clone()),
         }
     }
-    match stack::stack(&context(&usual), &layers, host.cancel) {
-        Ok(lower) => Ok(Ground { lower, install }),
+    let bottom = bottom(host, prepared, !install.is_empty())?;
+    let (lowest, image_digest) = (&bottom.0, &bottom.1);
+    let below = derive::Context { image: lowest, image_digest, ..context(&usual) };
+    match stack::stack(&below, &layers, host.cancel) {
+        Ok(lower) => Ok(Ground { lower, layers, install }),
         // The package manager knows better, or says it in its own words.
         Err(error @ (StackError::Collision { .. } | StackError::TooMany { .. })) => {
             on(Event::Step { what: format!("everything that {} needs is installed: {error}", planned.cpv) });
-            Ok(Ground { lower: prepared.bottom.clone(), install: planned.needs.clone() })
+            let (lower, _) = self::bottom(host, prepared, true)?;
+            Ok(Ground { lower, layers: Vec::new(), install: planned.needs.clone() })
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn context<'a>(host: &Host<'a>, prepared: &'a Prepared, merge: &'a Merge) -> derive::Context<'a> {
+/// Returns where layers are kept, and what lies below those of a room.
+pub(super) fn context<'a>(host: &Host<'a>, prepared: &'a Prepared, merge: &'a Merge) -> derive::Context<'a> {
     let image_digest = prepared.hidden.as_ref().map_or(&prepared.image.digest, |hidden| &hidden.digest);
     derive::Context { state: host.state, ids: host.ids, image: &prepared.bottom, image_digest, merge }
 }
 
-/// Returns what the image hides beyond its base, if its definition has one.
-pub(super) fn hidden(host: &Host<'_>, image: &Image, definition: &Definition) -> Result<Option<Hidden>, BuildError> {
+/// Returns what lies below the packages of a room, and a digest of that.
+fn bottom(host: &Host<'_>, prepared: &Prepared, installing: bool) -> Result<(Vec<PathBuf>, Digest), BuildError> {
+    let Prepared { image, definition, .. } = prepared;
+    if !installing {
+        let digest = prepared.hidden.as_ref().map_or(&image.digest, |hidden| &hidden.digest);
+        return Ok((prepared.bottom.clone(), digest.clone()));
+    }
+    Ok(match hidden(host, image, definition, true)? {
+        Some(hidden) => ([&hidden.layer].into_iter().chain(&image.layers).cloned().collect(), hidden.digest),
+        None => (image.layers.clone(), image.digest.clone()),
+    })
+}
+
+/// Returns what the image hides beyond its base, if its definition has one: a little less, where something is to be
+/// installed.
+pub(super) fn hidden(
+    host: &Host<'_>,
+    image: &Image,
+    definition: &Definition,
+    installing: bool,
+) -> Result<Option<Hidden>, BuildError> {
     let Some(base) = &definition.recipe.base else { return Ok(None) };
-    let text = |words: &[Word]| words.iter().map(ToString::to_string).collect();
-    let base = Base { packages: text(&base.packages), without: text(&base.without) };
+    let more: &[Word] = if installing { &base.install } else { &[] };
+    let text = |words: &[Word]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let base = Base { packages: [text(&base.packages), text(more)].concat(), without: text(&base.without) };
     let (merge, state, ids) = (&Merge::default(), host.state, host.ids);
     let context = derive::Context { state, ids, image: &image.layers, image_digest: &image.digest, merge };
     Ok(Some(hide::hide(&context, &base)?))

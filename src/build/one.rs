@@ -15,6 +15,7 @@ use crate::build::prepare::Prepared;
 use crate::build::record::Record;
 use crate::build::room::{Room, describe, full, interrupted, no_room, path};
 use crate::build::undeclared::{self, Undeclared};
+use crate::build::used::{self, Used};
 use crate::build::{BuildError, Host};
 use crate::event::{Event, Sink};
 use crate::fs::{self, File, PathError};
@@ -88,7 +89,7 @@ pub(super) fn build(
     let result = result?;
     closed?;
     match result {
-        Ok(entry) => {
+        Ok((entry, used)) => {
             let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             let event = Event::BuildFinished {
                 cpv: planned.cpv.clone(),
@@ -97,6 +98,9 @@ pub(super) fn build(
                 milliseconds,
             };
             record.tell(event, on);
+            if !used.unused.is_empty() {
+                record.tell(Event::Unused { cpv: planned.cpv.clone(), dependencies: used.unused }, on);
+            }
             Ok(Ok(entry))
         }
         Err(reason) => Ok(Err(Failed { reason: reason.0, telling: reason.1, log })),
@@ -113,7 +117,7 @@ fn build_in(
     record: &Record,
     room: &mut Room<'_>,
     dir: &Path,
-) -> Result<Result<Entry, Telling>, BuildError> {
+) -> Result<Result<(Entry, Used), Telling>, BuildError> {
     let (host, backend, started) = (shop.host, shop.prepared.backend, Instant::now());
     // Of this user's, and nobody else's: what lies below may be open to all.
     let scratch = dir.join("scratch");
@@ -127,24 +131,32 @@ fn build_in(
     binds.push(Bind { from: packages, to: path(backend::PACKAGES), writable: false });
     let build = Build { cpv: &planned.cpv, needs: &ground.install, source_date: shop.source_date };
     let mut log = Log::new(&dir.join("log"))?;
-    let exit = room.run(
+    let watch = used::watch(host, shop.prepared, planned, ground)?;
+    let (exit, seen) = room.run_and_watch(
         &shop.prepared.image,
         &ground.lower,
         &binds,
         &backend.build(&build),
         &shop.limits.borrow().clone(),
         Some(&dir.join("config.json")),
+        watch.groups.clone(),
         &mut |_, bytes| log.take(bytes),
     )?;
     if let Some(reached) = exit.reached() {
         log.take(format!("\n[bindery: {reached}]\n").as_bytes());
     }
+    let good = exit.status == Status::Code(0) && exit.stopped.is_none();
+    // What failed may have failed before it came to use it.
+    let used = if good { watch.tell(seen) } else { Used::default() };
+    if !used.unused.is_empty() {
+        log.take(format!("\n[bindery: declared and not used: {}]\n", names(&used.unused)).as_bytes());
+    }
     log.end()?;
-    keep(dir, &Ended { exit: &exit, undeclared: &[] })?;
+    keep(dir, &Ended { exit: &exit, undeclared: &[], dependencies: &used })?;
     shop.change(&exit.changed);
     interrupted(host.cancel)?;
     full(host, &exit, &format!("building {}", planned.cpv))?;
-    if exit.status != Status::Code(0) || exit.stopped.is_some() {
+    if !good {
         return Ok(Err(telling(shop, planned, ready, &exit, dir)?));
     }
     let origin = Origin {
@@ -155,7 +167,7 @@ fn build_in(
         milliseconds: u64::try_from(started.elapsed().as_millis()).ok(),
     };
     match finish::finish(shop, &planned.cpv, &room.upper(), &scratch, &origin) {
-        Ok(entry) => Ok(Ok(entry)),
+        Ok(entry) => Ok(Ok((entry, used))),
         Err(BuildError::Odd(why)) => Ok(Err((format!("its package was refused: {why}"), Vec::new()))),
         Err(error) => Err(error),
     }
@@ -230,7 +242,7 @@ fn telling(
         let lines: Vec<String> = undeclared.iter().map(|one| format!("[bindery: {one}]")).collect();
         let text = format!("\n{}\n", lines.join("\n"));
         fs::append(log, 0o644)?.write_all(text.as_bytes()).map_err(PathError::on("write", log))?;
-        keep(dir, &Ended { exit, undeclared: &undeclared })?;
+        keep(dir, &Ended { exit, undeclared: &undeclared, dependencies: &Used::default() })?;
         failure.telling.extend(lines);
     }
     Ok((reason, failure.telling))
@@ -245,6 +257,13 @@ struct Ended<'a> {
     /// What it did not find, and who would provide that.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     undeclared: &'a [Undeclared],
+    /// What was used of what it declared.
+    #[serde(skip_serializing_if = "Used::is_empty")]
+    dependencies: &'a Used,
+}
+
+fn names(cpvs: &[Cpv]) -> String {
+    cpvs.iter().map(Cpv::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the profile's setting that stopped a build.

@@ -34,6 +34,8 @@ pub struct Prepared {
     pub(super) backend: &'static dyn Backend,
     /// How each package is merged.
     pub(super) merges: BTreeMap<Cpv, Merge>,
+    /// What the image is made from.
+    pub(super) definition: Definition,
     /// What of the image builds do not see.
     pub(super) hidden: Option<Hidden>,
     /// What lies below everything in a clean room: the image's layers, and what hides things there; top first.
@@ -91,7 +93,7 @@ pub fn prepare(
     let pooled = pooled(&checked);
     let definition = Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
         .map_err(ImageError::from)?;
-    let hidden = ground::hidden(host, &image, &definition)?;
+    let hidden = ground::hidden(host, &image, &definition, false)?;
     let (toolchain, setup) = (toolchain(&image, &definition, hidden.as_ref()), definition.setup());
     let inputs = Inputs {
         resolution: &resolution,
@@ -106,7 +108,7 @@ pub fn prepare(
     let outlook = Outlook::of(&plan, &checked.good, &home)?;
     let bottom = hidden.iter().map(|hidden| &hidden.layer).chain(&image.layers).cloned().collect();
     let altered = checked.altered;
-    Ok(Prepared { image, trees, plan, outlook, backend, merges, hidden, bottom, mounts, pooled, altered })
+    Ok(Prepared { image, trees, plan, outlook, backend, merges, definition, hidden, bottom, mounts, pooled, altered })
 }
 
 /// Returns how many jobs a build may run at a time: no more than it can keep processors busy.

@@ -12,7 +12,7 @@ use crate::event::{Event, Sink};
 use crate::image::Image;
 use crate::profile::Profile;
 use crate::root::{self, Bind, Command, Limits, Network, Root};
-use crate::sandbox::{self, Exit, Status, Stdio, Stopped, Stream};
+use crate::sandbox::{self, Exit, Seen, Status, Stdio, Stopped, Stream};
 use crate::state::Lease;
 use crate::{fs, layer};
 
@@ -87,6 +87,22 @@ impl<'a> Room<'a> {
         config: Option<&Path>,
         sink: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Exit, BuildError> {
+        self.run_and_watch(image, lower, binds, step, limits, config, Vec::new(), sink).map(|(exit, _)| exit)
+    }
+
+    /// Likewise, and sees whether groups of files in the root are opened ([`sandbox::run_and_watch`]).
+    #[expect(clippy::too_many_arguments, reason = "each is one thing that a step needs")]
+    pub(super) fn run_and_watch(
+        &mut self,
+        image: &Image,
+        lower: &[PathBuf],
+        binds: &[Bind],
+        step: &Step,
+        limits: &Limits,
+        config: Option<&Path>,
+        groups: Vec<Vec<PathBuf>>,
+        sink: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<(Exit, Vec<Seen>), BuildError> {
         let folder = self.lease.root();
         let folder = folder.strip_prefix(self.host.state.state()).unwrap_or(folder).to_path_buf();
         let root = Root { lower: lower.to_vec(), upper: Some(folder) };
@@ -95,15 +111,15 @@ impl<'a> Room<'a> {
             let text = serde_json::to_string_pretty(&spec).expect("a spec is plain data");
             fs::write_atomic(file, text + "\n", 0o644)?;
         }
-        let exit = sandbox::run(sandbox::Request {
+        let request = sandbox::Request {
             spec: &spec,
             ids: self.host.ids,
             base: self.host.state.state(),
             lease: &mut self.lease,
             stdio: Stdio::Capture(sink),
             cancel: self.host.cancel,
-        })?;
-        Ok(exit)
+        };
+        Ok(sandbox::run_and_watch(request, groups)?)
     }
 
     /// Removes the root and ends its lease.

@@ -97,6 +97,9 @@ pub struct Base {
     /// What is hidden although those depend on it: for the installation of Debian's packages only.
     #[serde(default)]
     pub without: Vec<Word>,
+    /// What is seen as well where something is installed into a build's root: the package manager calls it for that.
+    #[serde(default)]
+    pub install: Vec<Word>,
 }
 
 impl Definition {

@@ -4,6 +4,7 @@
 //! layers/KEY/            whiteouts (character devices 0:0), and the folders they are in, like the image's
 //! layers/KEY.json        like every layer's record
 //! layers/KEY.base.json   which packages are seen, and what is hidden of which package
+//! layers/KEY.dirs.json   all folders that the image has
 //! ```
 //!
 //! KEY is a digest over image, base and id range. Made as a job of `__range` ([`inside`]), because the image belongs to it.
@@ -55,6 +56,9 @@ pub(in crate::layer) struct Made {
     version: u32,
     seen: BTreeSet<String>,
     hidden: BTreeMap<String, BTreeSet<String>>,
+    /// All that the image has.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    all_folders: BTreeSet<String>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     folders: BTreeSet<String>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
@@ -77,11 +81,16 @@ pub fn hide(cx: &Context<'_>, base: &Base) -> Result<Hidden, DeriveError> {
     Ok(Hidden { layer, digest: key, seen, hidden })
 }
 
+/// Returns all folders that the image has, relative to the root; nothing where that is not on record any more.
+pub fn folders(cx: &Context<'_>, hidden: &Hidden) -> Option<BTreeSet<String>> {
+    serde_json::from_str(&fs::read_if_exists(&file(cx, &hidden.digest, "dirs")).ok()??).ok()
+}
+
 fn known(cx: &Context<'_>, key: &Digest) -> Result<Option<Made>, DeriveError> {
-    if record(cx, key)?.is_none() {
+    if record(cx, key)?.is_none() || !file(cx, key, "dirs").exists() {
         return Ok(None);
     }
-    let made = fs::read_if_exists(&file(cx, key))?.and_then(|text| serde_json::from_str::<Made>(&text).ok());
+    let made = fs::read_if_exists(&file(cx, key, "base"))?.and_then(|text| serde_json::from_str::<Made>(&text).ok());
     Ok(made.filter(|made| made.version == VERSION))
 }
 
@@ -99,11 +108,13 @@ fn make(cx: &Context<'_>, base: &Base, key: &Digest, lease: &Lease) -> Result<()
     let run = layer::run(cx.ids, cx.state.state(), &job, std::process::Stdio::null());
     let mut made: Made = layer::answer(run?)?;
     let (folders, whiteouts) = (std::mem::take(&mut made.folders), std::mem::take(&mut made.whiteouts));
-    // Before the record, without which it counts for nothing.
-    fs::write_atomic(&file(cx, key), serde_json::to_vec(&made).expect("it has only plain fields"), 0o644)?;
+    let all = std::mem::take(&mut made.all_folders);
+    // Before the record, without which they count for nothing.
+    fs::write_atomic(&file(cx, key, "dirs"), serde_json::to_vec(&all).expect("it has only text"), 0o644)?;
+    fs::write_atomic(&file(cx, key, "base"), serde_json::to_vec(&made).expect("it has only plain fields"), 0o644)?;
     save_record(cx, key, folders, whiteouts, lease.root())
 }
 
-fn file(cx: &Context<'_>, key: &Digest) -> PathBuf {
-    cx.state.layers().join(format!("{}.base.json", key.hex()))
+fn file(cx: &Context<'_>, key: &Digest, what: &str) -> PathBuf {
+    cx.state.layers().join(format!("{}.{what}.json", key.hex()))
 }

@@ -53,6 +53,8 @@ pub(super) struct Plan {
     pub(super) process: Process,
     /// What a test has switched off.
     pub(super) without: Without,
+    /// Groups of files in the root of which it is to be seen whether they are opened; no spec says so.
+    pub(super) watch: Vec<Vec<PathBuf>>,
 }
 
 /// What the payload becomes.
@@ -157,6 +159,7 @@ impl Plan {
                 args,
             },
             without,
+            watch: Vec::new(),
         })
     }
 }

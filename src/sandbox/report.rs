@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::sandbox::plan::{Plan, Process};
+use crate::sandbox::watch::Seen;
 use crate::sandbox::without::Without;
 
 /// Supervisor to enter, before anything is known of the root.
@@ -80,6 +81,8 @@ pub(super) enum Report {
     Terminal,
     /// The command is about to run; a descriptor of its process comes along.
     Running,
+    /// What was seen of the files that are watched; the command has ended.
+    Watched(Vec<Seen>),
     /// The command has ended.
     Exited(Status),
     /// Init ended without a word: this is how.

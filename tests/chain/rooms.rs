@@ -155,3 +155,57 @@ fn what_was_not_declared_fails_and_who_has_it_is_named() {
     }]);
     assert_eq!(status["undeclared"], expected, "{status}");
 }
+
+#[test]
+fn what_was_declared_and_not_used_is_told() {
+    for who in [crate::bench::Who::Me, crate::bench::Who::Other] {
+        tells_unused(&Bench::of(who, "rooms-unused"));
+    }
+}
+
+fn tells_unused(bench: &Bench) {
+    let script = |name: &str| format!("src_install() {{ newbin - {name} <<< $'#!/bin/sh\\necho own'; }}\n");
+    let header = |path: &str| {
+        format!(
+            "src_install() {{ insinto /usr/include/{path}; newins - x.h <<< 'int x(void);'; dodoc -r \"${{T}}\"/*; }}\n"
+        )
+    };
+    let declares = "DEPEND=\"own/headers own/more-headers\"\n\
+                    BDEPEND=\"own/called own/looked-at own/brings own/nothing own/manual own/virtual\"\n\
+                    src_compile() { own-called && printf '#include <own/x.h>\\n' > x.c && gcc -c x.c || die\n\
+                    type -P own-looked-at && [[ -x $(type -P own-looked-at) ]] || die; }\n\
+                    src_install() { newbin - uses <<< uses; }\n";
+    bench.write_tree(&[
+        ("called", &script("own-called")),
+        ("looked-at", &script("own-looked-at")),
+        // What somebody else declares is not this package's to remove.
+        ("brought", &script("own-brought")),
+        ("brings", &format!("RDEPEND=\"own/brought\"\n{}", script("own-brings"))),
+        ("headers", &header("own")),
+        ("more-headers", &header("own-more")),
+        ("nothing", ""),
+        ("virtual", "RDEPEND=\"own/called\"\n"),
+        ("manual", "src_install() { newman - own.3 <<< '.TH OWN 3'; }\n"),
+        ("declares", declares),
+    ]);
+    bench.write_profile("trees = [\"bindery-test\", \"own\"]\n");
+    let said = bench.build(&["own/declares"]);
+    let unused = ["own/brings-1", "own/looked-at-1", "own/more-headers-1"];
+    said.fails(0, &[&format!("  own/declares-1 declared and did not use: {}\n", unused.join(", "))]);
+    assert_eq!(said.err.matches("did not use").count(), 1, "{said}");
+    let status = status(bench, &said, "declares");
+    let expected = serde_json::json!({"used": ["own/called-1", "own/headers-1"], "unused": unused, "unknown": {}});
+    assert_eq!(status["dependencies"], expected, "{status}");
+    let log = log(bench, &said, "declares");
+    assert!(log.contains(&format!("[bindery: declared and not used: {}]\n", unused.join(", "))), "{log}");
+    let events = std::fs::read_to_string(bench.state.join("state/runs").join(said.run()).join("events.jsonl")).unwrap();
+    assert_eq!(events.lines().filter(|line| line.contains("\"event\":\"unused\"")).count(), 1, "{events}");
+    // What its package is installed by Portage reads everything: then nothing is claimed.
+    let phase = "pkg_postinst() { touch \"${EROOT}\"/var/lib/own || die; }\n";
+    bench.write_tree(&[("headers", &format!("{}{phase}", header("own")))]);
+    let said = bench.build(&["own/declares"]);
+    said.works().lacks("did not use");
+    let unknown = self::status(bench, &said, "declares")["dependencies"]["unknown"].take();
+    let why = unknown["own/looked-at-1"].as_str().unwrap_or_default();
+    assert!(why.contains("was installed into its room"), "{unknown}");
+}

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 
 use super::debian::Packages;
@@ -40,6 +41,7 @@ pub(in crate::layer) struct Task {
 /// Does the job.
 pub(in crate::layer) fn hide(task: &Task) -> Result<Made, HideJobError> {
     let image = Image { ground: Layers::open(&task.image)?, folders: HashMap::new() };
+    let all_folders = image.all_folders()?;
     let (seen, hidden) = Search::new(image).run(&task.base)?;
     let ground = Layers::open(&task.image)?;
     let paths: BTreeSet<&PathBuf> = hidden.keys().collect();
@@ -74,7 +76,8 @@ pub(in crate::layer) fn hide(task: &Task) -> Result<Made, HideJobError> {
     for (path, package) in hidden {
         by_package.entry(package).or_default().insert(path.to_string_lossy().into_owned());
     }
-    Ok(Made { version: VERSION, seen, hidden: by_package, folders: text(folders), whiteouts: text(whiteouts) })
+    let (folders, whiteouts) = (text(folders), text(whiteouts));
+    Ok(Made { version: VERSION, seen, hidden: by_package, all_folders: text(all_folders), folders, whiteouts })
 }
 
 /// The image, whose packages name their files through links (`/bin/sh` on a merged /usr).
@@ -107,6 +110,35 @@ impl Image {
             };
             let names = fs::names(&opened).map_err(layer.fail("list", folder))?;
             all.extend(names.iter().map(|name| std::ffi::OsStr::from_bytes(name.to_bytes()).to_os_string()));
+        }
+        Ok(all)
+    }
+
+    /// Returns every folder there is.
+    fn all_folders(&self) -> Result<BTreeSet<PathBuf>, PathError> {
+        let mut all = BTreeSet::new();
+        for layer in self.ground.each() {
+            let mut waiting = vec![PathBuf::new()];
+            while let Some(path) = waiting.pop() {
+                let folder = layer.folder(&path).map_err(layer.fail("open", &path))?;
+                for entry in rustix::fs::Dir::read_from(&folder).map_err(layer.fail("list", &path))? {
+                    let entry = entry.map_err(layer.fail("list", &path))?;
+                    let name = std::ffi::OsStr::from_bytes(entry.file_name().to_bytes());
+                    let is_folder = match entry.file_type() {
+                        FileType::Directory => true,
+                        // Some file systems do not say.
+                        FileType::Unknown => {
+                            let stat = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW);
+                            stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+                        }
+                        _ => false,
+                    };
+                    if is_folder && name != "." && name != ".." {
+                        waiting.push(path.join(name));
+                    }
+                }
+                all.insert(path);
+            }
         }
         Ok(all)
     }

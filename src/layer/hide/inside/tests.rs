@@ -86,6 +86,7 @@ fn what_only_packages_beyond_the_base_have_is_hidden() {
     ];
     assert_eq!(made.whiteouts.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     assert!(made.hidden["extra"].contains("usr/share/extra/data"));
+    assert!(made.all_folders.contains("usr/lib/python3/__pycache__") && !made.all_folders.contains("bin"));
     let layers = Layers::open(&[bench.0.path().join("layer"), bench.0.path().join("image")]).unwrap();
     for path in expected {
         assert_eq!(layers.look(Path::new(path)).unwrap(), None, "{path}");
