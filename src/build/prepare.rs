@@ -207,6 +207,29 @@ fn words(atoms: &[Atom]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
+
+    #[test]
+    fn of_the_image_counts_what_builds_see_and_whatever_the_base_names() {
+        let deb = |name: &str| serde_json::json!({"name": name, "version": "1", "architecture": "amd64", "sha256": Digest::of(name)});
+        let debs = ["gcc", "hostname", "perl-base", "libssl3t64"].map(deb);
+        let origin = serde_json::json!({"definition": Digest::of("d"), "debs": debs, "wheels": []});
+        let image = Image {
+            name: "debian-portage".parse().unwrap(),
+            digest: Digest::of("image"),
+            layers: Vec::new(),
+            env: Vec::new(),
+            origin: serde_json::from_value(origin).unwrap(),
+        };
+        let definition = Definition::find(&image.name, &[]).unwrap();
+        let seen: BTreeSet<String> = ["gcc", "hostname", "libssl3t64"].map(str::to_string).into();
+        let (layer, digest, hidden) = ("l/x".into(), Digest::of("hidden"), BTreeMap::new());
+        let hidden = Hidden { layer, digest, seen, hidden };
+        let of = |hidden: Option<&Hidden>| toolchain(&image, &definition, hidden)["tools"].clone();
+        assert_eq!(of(Some(&hidden)), "hostname=1");
+        // An image without a base hides nothing.
+        assert_eq!(of(None), "perl-base=1 hostname=1");
+    }
 
     #[test]
     fn what_is_allowed_limits_the_jobs() {

@@ -7,7 +7,7 @@
 //! layers/KEY.dirs.json   all folders that the image has
 //! ```
 //!
-//! KEY is a digest over image, base and id range. Made as a job of `__range` ([`inside`]), because the image belongs to it.
+//! KEY is a digest over image, base and id range. Made as a job of `__range` (`hide/inside.rs`), because the image belongs to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
