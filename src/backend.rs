@@ -53,6 +53,10 @@ pub trait Backend: fmt::Debug + Sync {
     /// Returns what to run to build one package.
     fn build(&self, build: &Build<'_>) -> Step;
 
+    /// Returns what to run to merge one package of [`PACKAGES`] into the root as it is; `source_date` is seconds since 1970
+    /// that its phases may write into what they make.
+    fn merge(&self, cpv: &Cpv, source_date: u64) -> Step;
+
     /// Returns the text of the index of [`PACKAGES`]: it names exactly these files, each at its [`package_path`].
     fn index(&self, packages: &[PackageFile]) -> String;
 

@@ -6,11 +6,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use crate::atom::{Atom, Cpv};
 use crate::binhost::pool::{Entry, Pool};
 use crate::config::Config;
 use crate::event::{Event, Sink};
+use crate::layer::collect;
 use crate::package::{DEFAULT_SOURCE_DATE, SigningKey};
 use crate::plan::Action;
 use crate::profile::Profile;
@@ -20,25 +22,32 @@ use crate::{distfiles, process};
 
 mod answer;
 mod bundle;
+mod detail;
 mod error;
+mod explain;
 mod fetch;
 mod finish;
 mod ground;
 mod one;
 mod outlook;
+mod phases;
 mod prepare;
 mod publish;
 mod record;
 mod room;
+mod settle;
+mod share;
 mod undeclared;
 mod used;
 
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};
+pub use explain::{Addition, Explanation};
 use one::Shop;
 pub use outlook::{Kept, Outlook};
 pub use prepare::{Prepared, image, prepare};
-pub use record::{Outcome, Record, Status, note, runs};
+pub use record::{Outcome, Record, Status, events, note, runs};
+use settle::Next;
 
 /// What a run has to work with.
 #[derive(Debug, Clone, Copy)]
@@ -93,8 +102,11 @@ pub fn build(
     record.write_json("request.json", &Asked { version: 1, atoms: asked, profile })?;
     let started = Event::RunStarted { run: record.status.id.clone(), profile: profile.name.clone() };
     record.tell(started, on);
+    let layers = collect::in_use(host.state)?;
     let result =
         run(host, profile, atoms, &held, &key, &mut record, on).map_err(|error| error.or_interrupted(host.cancel));
+    drop(layers);
+    collect_layers(host, &mut |event| record.tell(event, on));
     let outcome = match &result {
         Ok(()) if record.status.failed.is_empty() => Outcome::Done,
         Ok(()) => Outcome::Failed,
@@ -108,6 +120,16 @@ pub fn build(
     let ended = record.end(outcome);
     result?;
     Ok(ended?)
+}
+
+/// Removes layers that nobody has used for long, unless somebody else is at work. That it fails is no fault of the run's.
+fn collect_layers(host: &Host<'_>, on: Sink<'_>) {
+    let Some(before) = SystemTime::now().checked_sub(collect::UNUSED) else { return };
+    match collect::collect(host.state, host.ids, before) {
+        Ok(None | Some(0)) => {}
+        Ok(Some(count)) => on(Event::Step { what: format!("removed {count} layers that were not used for long") }),
+        Err(error) => on(Event::Warning { what: process::chain(&error) }),
+    }
 }
 
 fn run(
@@ -133,7 +155,8 @@ fn run(
         record.tell(Event::Warning { what }, on);
     }
     let build = prepared.plan.to_build().count();
-    record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build }, on);
+    let share = prepared.plan.shared();
+    record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build - share, share }, on);
     fetch::fetch(host, profile, &prepared, &mut |event| record.tell(event, on))?;
     let source_date = host.source_date(profile);
     let limits = RefCell::new(room::limits(profile));
@@ -155,16 +178,12 @@ fn run(
 /// Builds or takes every package of the plan, in its order; returns those that are there.
 fn packages(shop: &Shop<'_>, record: &mut Record, on: Sink<'_>) -> Result<BTreeMap<Cpv, Entry>, BuildError> {
     let plan = &shop.prepared.plan;
-    let (identities, of) = (plan.identities(), plan.to_build().count());
+    let of = plan.to_build().count();
     let mut ready: BTreeMap<Cpv, Entry> = BTreeMap::new();
     let mut without: BTreeMap<Cpv, Cpv> = BTreeMap::new();
     let mut number = 0;
     for planned in &plan.packages {
-        let reuse = match &planned.action {
-            Action::Reuse(reuse) => Some(reuse.clone()),
-            Action::Build(_) => None,
-        };
-        number += usize::from(reuse.is_none());
+        number += usize::from(matches!(planned.action, Action::Build(_)));
         if let Some(because) = planned.needs.iter().find_map(|cpv| without.get(cpv)).cloned() {
             record.tell(Event::BuildSkipped { cpv: planned.cpv.clone(), because: because.clone() }, on);
             record.status.skipped.push(planned.cpv.clone());
@@ -172,12 +191,8 @@ fn packages(shop: &Shop<'_>, record: &mut Record, on: Sink<'_>) -> Result<BTreeM
             continue;
         }
         let mut planned = planned.clone();
-        let output = |cpv: &Cpv| Some((cpv.clone(), prepare::output(&ready.get(cpv)?.facts)?));
-        let outputs = planned.needs.iter().filter_map(output).collect();
-        let reuse = reuse.or_else(|| planned.settle(&identities, &outputs, &shop.prepared.pooled));
-        if let Some(reuse) = reuse {
-            let entry = shop.pool.find(&planned.cpv, reuse.build_id)?;
-            ready.insert(planned.cpv.clone(), entry.ok_or(BuildError::Vanished { cpv: planned.cpv.clone() })?);
+        if let Next::There(entry) = settle::settle(shop, &mut planned, &ready, record, on)? {
+            ready.insert(planned.cpv.clone(), *entry);
             continue;
         }
         match one::build(shop, &planned, &ready, record, (number, of), on)? {

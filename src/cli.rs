@@ -96,7 +96,11 @@ enum Command {
     /// Change the limits of what runs, or list it
     Limit(limit::Args),
     /// Remove what killed processes left behind
-    Reap,
+    Reap {
+        /// Remove all layers of packages, too; they are made again when they are needed
+        #[arg(long)]
+        layers: bool,
+    },
 }
 
 /// An image, a profile or folders to take a root from.
@@ -158,6 +162,6 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Log(args) => log::log(&cx, &args),
         Command::Doctor => doctor::doctor(&cx),
         Command::Limit(args) => limit::limit(&cx, &args),
-        Command::Reap => reap::reap(&cx),
+        Command::Reap { layers } => reap::reap(&cx, layers),
     }
 }

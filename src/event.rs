@@ -8,6 +8,18 @@ use crate::digest::Digest;
 /// Takes events as they happen. Modules call it and know nothing of terminals or files.
 pub type Sink<'a> = &'a mut dyn FnMut(Event);
 
+/// What becomes of a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It is built.
+    Build,
+    /// The one in the pool is used again.
+    Reuse,
+    /// It is taken over from another profile.
+    Share,
+}
+
 /// One thing that happened. The JSON form is an object with the event's name under `event`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
@@ -44,6 +56,29 @@ pub enum Event {
         build: usize,
         /// How many are taken from the pool.
         reuse: usize,
+        /// How many are taken over from other profiles.
+        #[serde(default)]
+        share: usize,
+    },
+    /// What becomes of a package that is built with some that were built again in this run.
+    Settled {
+        /// The package.
+        cpv: Cpv,
+        /// What becomes of it.
+        verdict: Verdict,
+        /// Why, each reason by itself.
+        because: Vec<String>,
+    },
+    /// A package without compiled code was taken over from another profile.
+    Shared {
+        /// The package.
+        cpv: Cpv,
+        /// Its number in the pool.
+        build_id: BuildId,
+        /// The profile that it is from.
+        profile: Name,
+        /// Its content digest.
+        content: Digest,
     },
     /// A source archive is being fetched.
     Fetching {

@@ -320,6 +320,44 @@ pub fn read_dir_if_exists(dir: &Path) -> Result<Vec<PathBuf>, PathError> {
     if dir.exists() { read_dir(dir) } else { Ok(Vec::new()) }
 }
 
+/// What [`walk`] shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A folder, before what is in it.
+    Folder,
+    /// A symbolic link, which is not followed, and its target.
+    Link(PathBuf),
+    /// A file, or what only looks like one.
+    File,
+}
+
+/// Shows everything at and below `dir/path`, sorted, by its path below `dir` and its full path; nothing where there is
+/// nothing.
+pub fn walk<E: From<PathError>>(
+    dir: &Path,
+    path: &Path,
+    show: &mut dyn FnMut(&Path, &Path, Found) -> Result<(), E>,
+) -> Result<(), E> {
+    let full = dir.join(path);
+    let metadata = match symlink_metadata(&full) {
+        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.source.kind()) => {
+            return Ok(());
+        }
+        found => found?,
+    };
+    if metadata.is_symlink() {
+        return show(path, &full, Found::Link(read_link(&full)?));
+    }
+    if !metadata.is_dir() {
+        return show(path, &full, Found::File);
+    }
+    show(path, &full, Found::Folder)?;
+    for entry in read_dir(&full)? {
+        walk(dir, &path.join(entry.file_name().unwrap_or_default()), show)?;
+    }
+    Ok(())
+}
+
 /// Returns the bytes of a file that must not be longer than `limit`, so that what somebody else may have written cannot
 /// fill the memory; a longer one is an error of the kind `FileTooLarge`.
 pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, PathError> {

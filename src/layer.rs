@@ -24,8 +24,10 @@ use crate::fs::{self, File, PathError};
 use crate::process;
 use crate::sandbox::{self, IdRange, range};
 
+mod accounts;
 mod archive;
 mod beneath;
+pub mod collect;
 mod copy;
 pub mod derive;
 pub mod hide;

@@ -32,6 +32,7 @@
 pub mod apart;
 pub mod archive;
 pub mod certificate;
+pub mod compare;
 pub mod contents;
 pub mod entry;
 pub mod environment;

@@ -15,8 +15,10 @@
 mod drawing;
 mod graph;
 mod inputs;
+mod policy;
 mod refusal;
 mod request;
+mod share;
 mod toolchain;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +33,11 @@ use crate::distfiles::Distfile;
 pub use drawing::drawing;
 pub use graph::{Graph, GraphError, Node, Role};
 pub use inputs::{Inputs, InputsError, Shells};
+pub use policy::{Policy, Tools};
 pub use refusal::{Refusal, Why, refusals};
 pub use request::{Change, Identity, Output, Request};
+use share::Alike;
+pub use share::{PROCESSOR_OPTIONS, Share};
 pub use toolchain::toolchain;
 
 /// The version of the plan's JSON.
@@ -48,6 +53,7 @@ pub struct Plan {
 
 /// What is to be done about one package.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Planned {
     /// The package.
     pub cpv: Cpv,
@@ -89,17 +95,23 @@ pub struct Planned {
 pub enum Action {
     /// Take the one in the pool: it was built from the same.
     Reuse(Reuse),
+    /// Take one of another profile: it differs in nothing but flags for the compiler, and holds no compiled code.
+    Share(Share),
     /// Build it.
     Build(Reason),
 }
 
 /// The package in the pool that is used again.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Reuse {
     /// Its number.
     pub build_id: BuildId,
     /// Its content digest.
     pub content: Digest,
+    /// It was built for other flags; it holds no compiled code.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub other_flags: bool,
 }
 
 /// Why a package is built.
@@ -116,8 +128,24 @@ pub enum Reason {
     Altered,
     /// The pool's record has no output digest, or one by other rules: an earlier bindery wrote it.
     NoOutput,
+    /// It was taken over from another profile because it held no compiled code. A newer build of the same holds some:
+    /// of which profile, none for this one, and what shows it.
+    HoldsCode(Option<Name>, String),
+    /// It was taken over from this profile, and the profile does not share any more.
+    NotShared(Name),
     /// It was asked for whatever the pool has.
     Forced,
+}
+
+/// A dependency that offers something else than before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// What it is now.
+    pub cpv: Cpv,
+    /// Which part of its output digest changed, as requests name it.
+    pub part: String,
+    /// The build of it that its user was built with.
+    pub was: (Cpv, BuildId),
 }
 
 /// A package that the pool has.
@@ -133,10 +161,50 @@ pub struct Pooled {
     pub output: Option<Output>,
     /// Its file is not what was put into the pool: it cannot be used.
     pub altered: bool,
+    /// What shows that it may hold compiled code; nothing where it is proven to hold none.
+    pub code: Option<String>,
+    /// The profile that it was taken over from.
+    pub shared: Option<Name>,
+}
+
+impl Pooled {
+    fn is_usable(&self) -> bool {
+        self.output.is_some() && !self.altered
+    }
 }
 
 /// All packages of a pool by name and version, each's newest last.
 pub type Pool = BTreeMap<Cpv, Vec<Pooled>>;
+
+/// What a plan is compared with.
+#[derive(Debug, Clone, Default)]
+pub struct Stock {
+    /// The profile's own packages.
+    pub own: Pool,
+    /// Those of other profiles, as far as the plan may need them.
+    pub others: BTreeMap<Name, Pool>,
+    /// Whether packages without compiled code serve for other flags than those that they were built with.
+    pub share: bool,
+    /// Which differences count.
+    pub policy: Policy,
+}
+
+/// What is known of packages that need not be looked at again: they are there, or will be used as they are.
+#[derive(Debug, Clone, Default)]
+pub struct Settled {
+    /// What each offers.
+    outputs: BTreeMap<Cpv, Output>,
+    /// What each was made for, by name and slot as requests name it.
+    requests: BTreeMap<String, (Cpv, Request)>,
+}
+
+impl Settled {
+    /// Adds a package.
+    pub fn add(&mut self, cpv: &Cpv, slot: &str, output: Output, request: Request) {
+        self.outputs.insert(cpv.clone(), output);
+        self.requests.insert(request::dependency_name(cpv, slot), (cpv.clone(), request));
+    }
+}
 
 impl Plan {
     /// Decides about every package. `requests` are those of [`Inputs::request`]; `forced` are built in any case. What
@@ -145,10 +213,10 @@ impl Plan {
         resolution: &Resolution,
         graph: &Graph,
         mut requests: BTreeMap<Cpv, Request>,
-        pool: &Pool,
+        stock: &Stock,
         forced: &BTreeSet<Cpv>,
     ) -> Result<Self, Refusal> {
-        let mut outputs = BTreeMap::new();
+        let mut settled = Settled::default();
         let identities: BTreeMap<Cpv, Identity> = resolution
             .packages
             .iter()
@@ -174,18 +242,21 @@ impl Plan {
                 request: requests.remove(&package.cpv).unwrap_or_default(),
                 action: Action::Build(Reason::Forced),
             };
-            planned.complete(&identities, &outputs);
+            planned.complete(&identities, &settled);
             if !forced.contains(&planned.cpv) {
-                planned.action = planned.decide(pool, &outputs);
+                planned.action = planned.decide(stock, &settled);
             }
-            if let Action::Reuse(_) = &planned.action
-                && let Some(output) = planned.same(pool).and_then(|same| same.output.clone())
-            {
-                outputs.insert(planned.cpv.clone(), output);
+            if let Some(output) = planned.taken(stock).and_then(|build| build.output.clone()) {
+                settled.add(&planned.cpv, planned.slot.as_str(), output, planned.request.clone());
             }
             packages.push(planned);
         }
         Ok(Self { version: VERSION, packages })
+    }
+
+    /// Returns how many packages are taken over from other profiles.
+    pub fn shared(&self) -> usize {
+        self.packages.iter().filter(|planned| matches!(planned.action, Action::Share(_))).count()
     }
 
     /// Returns the packages to build, in order.
@@ -202,64 +273,120 @@ impl Plan {
 
 impl Planned {
     /// Looks at a package again when all that it is built with is there: completes its request with their output
-    /// digests, and returns the package in the pool that was built from just that, if there is one and it was not to be
-    /// built in any case. `identities` are [`Plan::identities`].
-    pub fn settle(
-        &mut self,
-        identities: &BTreeMap<Cpv, Identity>,
-        outputs: &BTreeMap<Cpv, Output>,
-        pool: &Pool,
-    ) -> Option<Reuse> {
-        self.complete(identities, outputs);
-        if self.action == Action::Build(Reason::Forced) {
-            return None;
+    /// digests, and decides what is to be done. `identities` are [`Plan::identities`], `settled` is what it is built with.
+    pub fn settle(&mut self, identities: &BTreeMap<Cpv, Identity>, settled: &Settled, stock: &Stock) {
+        self.complete(identities, settled);
+        if self.action != Action::Build(Reason::Forced) {
+            self.action = self.decide(stock, settled);
         }
-        self.same(pool).map(Reuse::of)
     }
 
-    fn complete(&mut self, identities: &BTreeMap<Cpv, Identity>, outputs: &BTreeMap<Cpv, Output>) {
+    fn complete(&mut self, identities: &BTreeMap<Cpv, Identity>, settled: &Settled) {
         for cpv in &self.needs {
-            if let (Some(output), Some(identity)) = (outputs.get(cpv), identities.get(cpv)) {
+            if let (Some(output), Some(identity)) = (settled.outputs.get(cpv), identities.get(cpv)) {
                 let roles = self.roles.get(cpv).cloned().unwrap_or_default();
                 self.request.set_dependency(cpv, identity, &roles, output);
             }
         }
     }
 
-    fn same<'a>(&self, pool: &'a Pool) -> Option<&'a Pooled> {
-        let usable = |pooled: &&Pooled| pooled.request == self.request && pooled.output.is_some() && !pooled.altered;
-        pool.get(&self.cpv)?.iter().rev().find(usable)
+    /// Returns the build that is used, where that is decided.
+    fn taken<'a>(&self, stock: &'a Stock) -> Option<&'a Pooled> {
+        let (pool, build_id) = match &self.action {
+            Action::Reuse(reuse) => (&stock.own, reuse.build_id),
+            Action::Share(share) => (stock.others.get(&share.profile)?, share.build_id),
+            Action::Build(_) => return None,
+        };
+        pool.get(&self.cpv)?.iter().find(|build| build.build_id == build_id)
     }
 
-    fn decide(&self, pool: &Pool, outputs: &BTreeMap<Cpv, Output>) -> Action {
-        let pending: Vec<Cpv> = self.needs.iter().filter(|cpv| !outputs.contains_key(cpv)).cloned().collect();
-        let Some(newest) = pool.get(&self.cpv).and_then(|pooled| pooled.last()) else {
+    fn same<'a>(&self, stock: &'a Stock) -> Option<&'a Pooled> {
+        let does = |build: &&Pooled| build.is_usable() && self.request.is_met_by(&build.request, stock.policy);
+        stock.own.get(&self.cpv)?.iter().rev().find(does)
+    }
+
+    fn decide(&self, stock: &Stock, settled: &Settled) -> Action {
+        let pending: Vec<Cpv> = self.needs.iter().filter(|cpv| !settled.outputs.contains_key(cpv)).cloned().collect();
+        if pending.is_empty()
+            && let Some(action) = self.use_again(stock, settled)
+        {
+            return action;
+        }
+        let Some(newest) = stock.own.get(&self.cpv).and_then(|builds| builds.last()) else {
             let cp = self.cpv.cp();
-            return Action::Build(Reason::New(pool.keys().rfind(|cpv| cpv.cp() == cp).cloned()));
+            return Action::Build(Reason::New(stock.own.keys().rfind(|cpv| cpv.cp() == cp).cloned()));
         };
-        if newest.output.is_none() && (!pending.is_empty() || self.same(pool).is_none()) {
+        if newest.output.is_none() {
             return Action::Build(Reason::NoOutput);
         }
         if !pending.is_empty() {
             // What is still to be built cannot be compared; anything else can.
-            let changes = self.request.without_dependencies().changes_since(&newest.request.without_dependencies());
+            let earlier = newest.request.without_dependencies();
+            let changes = self.request.without_dependencies().changes_since(&earlier, stock.policy);
             return Action::Build(if changes.is_empty() {
                 Reason::Dependencies(pending)
             } else {
                 Reason::Changed(changes)
             });
         }
-        match self.same(pool) {
-            Some(same) => Action::Reuse(Reuse::of(same)),
-            None if newest.altered && newest.request == self.request => Action::Build(Reason::Altered),
-            None => Action::Build(Reason::Changed(self.request.changes_since(&newest.request))),
+        let changes = self.request.changes_since(&newest.request, stock.policy);
+        Action::Build(if changes.is_empty() && newest.altered { Reason::Altered } else { Reason::Changed(changes) })
+    }
+
+    /// Returns which dependencies offer something else than when the newest package in the pool was built, as far as the
+    /// build that it was built with is known.
+    pub fn moved(&self, stock: &Stock) -> Vec<Moved> {
+        let Some(newest) = stock.own.get(&self.cpv).and_then(|builds| builds.last()) else { return Vec::new() };
+        let parts = stock.policy.differences(&newest.request.parts, &self.request.parts);
+        let moved = |part: &String| {
+            let (kind, name) = part.split_once(' ')?;
+            let old = newest.request.parts.get(part)?;
+            let slot = name.rsplit_once(':')?.0;
+            let cpv = self.needs.iter().find(|cpv| cpv.cp() == slot)?.clone();
+            let offered = |output: &Output| match kind {
+                "link" | "interface" => Some(output.link.to_string()),
+                "archives" => Some(output.archives.to_string()),
+                "tools" => Some(output.tools.to_string()),
+                _ => None,
+            };
+            let builds = stock.own.iter().filter(|(cpv, _)| cpv.cp() == slot);
+            let mut builds = builds.flat_map(|(cpv, builds)| builds.iter().map(move |build| (cpv, build)));
+            let was = builds.find(|(_, build)| build.output.as_ref().and_then(offered).as_ref() == Some(old))?;
+            Some(Moved { cpv, part: kind.to_string(), was: (was.0.clone(), was.1.build_id) })
+        };
+        parts.into_iter().filter_map(moved).collect()
+    }
+
+    /// Decides about a package whose dependencies are known: nothing where it must be built.
+    fn use_again(&self, stock: &Stock, settled: &Settled) -> Option<Action> {
+        let same = self.same(stock);
+        if let Some(same) = same
+            && same.shared.is_none()
+        {
+            return Some(Action::Reuse(Reuse::of(same, false)));
+        }
+        let alike = share::find(&self.cpv, &self.request, stock, settled);
+        if let Some((same, from)) = same.and_then(|same| Some((same, same.shared.clone()?))) {
+            return Some(match alike {
+                Alike::Code(profile, why) => Action::Build(Reason::HoldsCode(profile.cloned(), why.to_string())),
+                _ if !stock.share => Action::Build(Reason::NotShared(from)),
+                _ => Action::Reuse(Reuse::of(same, false)),
+            });
+        }
+        match alike {
+            Alike::Proven(None, build) => Some(Action::Reuse(Reuse::of(build, true))),
+            Alike::Proven(Some(profile), build) => {
+                let (build_id, content) = (build.build_id, build.content.clone());
+                Some(Action::Share(Share { profile: profile.clone(), build_id, content }))
+            }
+            Alike::Code(..) | Alike::Nothing => None,
         }
     }
 }
 
 impl Reuse {
-    fn of(pooled: &Pooled) -> Self {
-        Self { build_id: pooled.build_id, content: pooled.content.clone() }
+    fn of(pooled: &Pooled, other_flags: bool) -> Self {
+        Self { build_id: pooled.build_id, content: pooled.content.clone(), other_flags }
     }
 }
 
@@ -279,7 +406,11 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Reuse(Reuse { build_id, other_flags: true, .. }) => {
+                write!(f, "no compiled code: build {build_id} does for any flags")
+            }
             Self::Reuse(reuse) => write!(f, "unchanged since build {}", reuse.build_id),
+            Self::Share(share) => write!(f, "the same in {}: no compiled code", share.profile),
             Self::Build(reason) => reason.fmt(f),
         }
     }
@@ -305,6 +436,15 @@ impl fmt::Display for Reason {
             }
             Self::Altered => f.write_str("its package was altered after it was put into the pool"),
             Self::NoOutput => f.write_str("its record has no output digest: an earlier bindery wrote it"),
+            Self::HoldsCode(Some(profile), why) => {
+                write!(f, "it was shared as holding no compiled code, which is not so any more in {profile}: {why}")
+            }
+            Self::HoldsCode(None, why) => {
+                write!(f, "it was shared as holding no compiled code, which is not so any more: {why}")
+            }
+            Self::NotShared(profile) => {
+                write!(f, "it was taken over from {profile}, and `share` is now false in the profile")
+            }
             Self::Forced => f.write_str("asked for"),
         }
     }

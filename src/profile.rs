@@ -22,6 +22,7 @@
 //! mirrors = ["https://…"]
 //! key = "default"
 //! source-date-epoch = 1700000000    # seconds since 1970
+//! share = true                      # packages without compiled code, with profiles that differ in flags (docs/keys.md)
 //! [flags]                           # cxxflags, fflags, fcflags follow cflags
 //! cflags = "-O2 -pipe"
 //! cpu-flags = ["avx2"]              # CPU_FLAGS_X86 and its like
@@ -31,6 +32,9 @@
 //! world = ["app-misc/hello"]        # @world
 //! [env]                             # other variables for make.conf
 //! L10N = "en"
+//! [rebuild]                         # what of a dependency, when it changed, has its users built again (docs/keys.md)
+//! archives = "any"                  # or "never": static archives
+//! tools = "any"                     # or "abi", "never": what runs while they are built
 //! [limits]                          # docs/limits.md
 //! memory = "4GiB"
 //! time = "2h"
@@ -46,6 +50,7 @@ use crate::fs::PathError;
 mod file;
 mod limits;
 mod merge;
+mod rebuild;
 mod resolve;
 mod sets;
 mod show;
@@ -53,6 +58,7 @@ mod text;
 
 pub use file::ProfileFile;
 pub use limits::{Limits, parse_cpus, parse_io_weight, parse_size, parse_swap, parse_time};
+pub use rebuild::{Archives, Rebuild, Tools};
 pub use sets::SetError;
 pub use text::{
     Arch, Chost, Description, Feature, Keyword, License, Options, PackageLine, UseWord, Variable, VariableValue,
@@ -123,6 +129,11 @@ pub struct Profile {
     pub key: Name,
     /// Seconds since 1970 that stand for "now" in builds, where the user sets them.
     pub source_date_epoch: Option<u64>,
+    /// Whether packages that are proven to hold no compiled code serve for other flags than those that they were built
+    /// with, also those of other profiles.
+    pub share: bool,
+    /// What of a dependency, when it changed, has its users built again.
+    pub rebuild: Rebuild,
     /// Folders laid over the generated `/etc/portage`, later over earlier; absolute.
     pub native: Vec<PathBuf>,
     /// The files it was read from, the profile's own last.

@@ -5,7 +5,7 @@
 //! cache   distfiles/  downloads/SHA256  trees/NAME/REVISION/  resolutions/KEY      rebuildable
 //! state   state.json                                              format version
 //!         images/ blobs/sha256/ unpacked/DIGEST/                  OCI layout; unpacked once, never changed
-//!         layers/DIGEST/  l/SHORT -> ../layers/DIGEST             short names: mount(2) takes 4096 bytes of options
+//!         layers/DIGEST/  layers.lock  l/SHORT -> ../layers/DIGEST             short names: mount(2) takes 4096 bytes of options
 //!         roots/LEASE/                                            upper and work directories while a sandbox runs
 //!         runs/ID/                                                request, plan, status, events, logs
 //!         commands.jsonl                                          what `run` and `shell` ran
@@ -150,6 +150,10 @@ impl State {
     /// Layers of finished packages.
     pub fn layers(&self) -> PathBuf {
         self.state.join("layers")
+    }
+    /// The lock of those who use layers, and of who removes some.
+    pub fn layers_lock(&self) -> PathBuf {
+        self.state.join("layers.lock")
     }
     /// Short names of layers and unpacked images, for mount options.
     pub fn short_layers(&self) -> PathBuf {

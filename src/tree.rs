@@ -32,7 +32,7 @@ mod layout;
 pub mod manifest;
 mod walk;
 
-pub use ebuilds::{ebuilds, meant};
+pub use ebuilds::{ebuilds, meant, named};
 pub use manifest::{Dist, FileName, ManifestError};
 
 use layout::Layout;

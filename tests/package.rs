@@ -20,6 +20,7 @@ fn fixture(name: &str) -> PathBuf {
 /// Makes a package of Portage's canonical in a folder of the test's.
 fn normalise(dir: &Path, name: &str) -> (Normalised, PathBuf) {
     let options = NormaliseOptions {
+        signed: false,
         input: fixture(name),
         output: dir.join(name),
         cpv: "app-misc/odd-1.0-r2".parse().unwrap(),

@@ -4,6 +4,7 @@ mod build;
 mod config;
 pub(super) mod index;
 mod log;
+mod merge;
 mod resolve;
 
 use std::io::Read;
@@ -40,6 +41,10 @@ impl Backend for Portage {
 
     fn build(&self, build: &Build<'_>) -> Step {
         build::step(build)
+    }
+
+    fn merge(&self, cpv: &Cpv, source_date: u64) -> Step {
+        merge::step(cpv, source_date)
     }
 
     fn index(&self, packages: &[PackageFile]) -> String {

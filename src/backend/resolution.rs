@@ -9,8 +9,9 @@ use crate::atom::{Cpv, Name, RootPath, text_type};
 use crate::distfiles;
 use crate::tree::{Dist, FileName};
 
-mod problem;
-pub use problem::{Candidate, Problem};
+pub mod problem;
+pub mod remedy;
+pub use problem::Problem;
 
 /// The longest answer that is read: some 20,000 packages' worth.
 const LIMIT: usize = 64 << 20;
@@ -49,6 +50,9 @@ pub struct Resolution {
     pub ok: bool,
     /// What stands in the way; empty exactly if `ok`.
     pub problems: Vec<Problem>,
+    /// How many more such things there are.
+    #[serde(default)]
+    pub more: u32,
     /// The package manager's version.
     #[serde(default)]
     pub portage: Option<Line>,
@@ -235,6 +239,9 @@ impl Resolution {
         let wrong = |what: String| Err(ResolutionError::Inconsistent(what));
         if self.version != VERSION {
             return wrong(format!("it has version {}, expected {VERSION}", self.version));
+        }
+        if self.problems.len() > problem::MOST {
+            return wrong(format!("it names {} problems, more than it may", self.problems.len()));
         }
         if self.ok != self.problems.is_empty() || (self.ok && self.env.is_empty()) {
             return wrong("it says neither what is needed nor what stands in the way".to_string());

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pool/CATEGORY/PACKAGE/PF-BUILD_ID.gpkg.tar    mode 0444, modification time = BUILD_TIME
-//! pool/CATEGORY/PACKAGE/PF-BUILD_ID.json        the record (version 2): facts, hashes, where it came from
+//! pool/CATEGORY/PACKAGE/PF-BUILD_ID.json        the record (version 3): facts, hashes, where it came from
 //! pool/CATEGORY/PACKAGE/.new-…                  being written, or left behind
 //! pool/CATEGORY/PACKAGE/.altered-…              no longer what was put there, and set aside
 //! checked.json                                  which packages were found good (`pool/checked.rs`)
@@ -18,7 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::atom::{BuildId, Cpv};
+use crate::atom::{BuildId, Cpv, Name};
 use crate::binhost::path::PackagePath;
 use crate::digest::{Digest, Hasher, Hashes};
 use crate::fs::{self, PathError};
@@ -29,8 +29,8 @@ mod checked;
 
 pub use checked::Checked;
 
-const VERSION: u32 = 2;
-/// The first version, which is read, too: its facts have no output digest.
+const VERSION: u32 = 3;
+/// The first version, which is read, too: its facts have no output digest. The second knows nothing of sharing.
 const FIRST: u32 = 1;
 /// No record comes near: the longest field is a dependency list of some tens of kilobytes.
 const RECORD_LIMIT: u64 = 16 << 20;
@@ -75,6 +75,19 @@ pub struct Origin {
     /// How long it took, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub milliseconds: Option<u64>,
+    /// The build of another profile that it was taken over from, instead of being built.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shared: Option<Shared>,
+}
+
+/// A build of another profile.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Shared {
+    /// The profile.
+    pub profile: Name,
+    /// The build's number there.
+    pub build_id: BuildId,
 }
 
 /// What the next build of a package gets.

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use crate::atom::RootPath;
 use crate::backend::Step;
 use crate::digest::Digest;
-use crate::fs::{self, PathError};
+use crate::fs::{self, Found, PathError};
 use crate::image::Image;
 use crate::state::State;
 use crate::tree::Tree;
@@ -59,14 +59,23 @@ impl Answer {
         configuration: &Path,
         step: &Step,
     ) -> Result<Self, PathError> {
-        let mut files = Vec::new();
-        list(configuration, "", &mut files)?;
+        Self::of_program(env!("CARGO_PKG_VERSION"), state, image, trees, configuration, step)
+    }
+
+    fn of_program(
+        program: &str,
+        state: &State,
+        image: &Image,
+        trees: &[(RootPath, &Tree)],
+        configuration: &Path,
+        step: &Step,
+    ) -> Result<Self, PathError> {
         let question = Question {
             version: VERSION,
-            program: env!("CARGO_PKG_VERSION"),
+            program,
             image: &image.digest,
             trees: trees.iter().map(|(at, tree)| (at.to_string(), &tree.revision)).collect(),
-            configuration: files,
+            configuration: list(configuration)?,
             args: &step.args,
             env: &step.env,
         };
@@ -110,21 +119,19 @@ impl Answer {
     }
 }
 
-/// Appends every file and link of a folder: its path, and what is in it.
-fn list(dir: &Path, below: &str, files: &mut Vec<(String, String)>) -> Result<(), PathError> {
-    for path in fs::read_dir(dir)? {
-        let name = format!("{below}/{}", path.file_name().unwrap_or_default().to_string_lossy());
-        let metadata = fs::symlink_metadata(&path)?;
-        if metadata.is_dir() {
-            files.push((name.clone(), String::new()));
-            list(&path, &name, files)?;
-        } else if metadata.is_symlink() {
-            files.push((name, format!("-> {}", fs::read_link(&path)?.display())));
-        } else {
-            files.push((name, Digest::of_file(&path)?.to_string()));
-        }
-    }
-    Ok(())
+/// Returns every file, link and folder of a folder: its path, and what is in it.
+fn list(dir: &Path) -> Result<Vec<(String, String)>, PathError> {
+    let mut files = Vec::new();
+    fs::walk(dir, Path::new(""), &mut |path, full, found| {
+        let what = match found {
+            Found::Folder => String::new(),
+            Found::Link(target) => format!("-> {}", target.display()),
+            Found::File => Digest::of_file(full)?.to_string(),
+        };
+        files.push((path.display().to_string(), what));
+        Ok::<_, PathError>(())
+    })?;
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -165,9 +172,13 @@ mod tests {
         }
 
         fn answer(&self, atom: &str) -> Answer {
+            self.answer_to(env!("CARGO_PKG_VERSION"), atom)
+        }
+
+        fn answer_to(&self, program: &str, atom: &str) -> Answer {
             let trees = [("/var/db/repos/tree".parse().unwrap(), &self.tree)];
             let step = Step { args: vec!["program".into(), atom.into()], env: Vec::new() };
-            Answer::to(&self.state, &self.image, &trees, &self.dir.path().join("conf"), &step).unwrap()
+            Answer::of_program(program, &self.state, &self.image, &trees, &self.dir.path().join("conf"), &step).unwrap()
         }
     }
 
@@ -192,6 +203,8 @@ mod tests {
         bench.tree.revision = Digest::of("other");
         assert_eq!(bench.answer("a/b").known(), None);
         bench.tree.revision = Digest::of("tree");
+        assert!(bench.answer("a/b").known().is_some());
+        assert_eq!(bench.answer_to("another version", "a/b").known(), None);
         bench.image.digest = Digest::of("other");
         assert_eq!(bench.answer("a/b").known(), None);
     }

@@ -38,6 +38,7 @@ pub fn bundle(host: &Host<'_>, profile: &Profile, atom: &Atom, into: &Path, on: 
     let packages = into.join("packages");
     // Copies, not links: the bundle may lie on another file system, and outlive the pool.
     let place = |from: &Path, to: &Path| fs::copy(from, to).map(drop);
+    let _in_use = layer::collect::in_use(host.state)?;
     let ground = ground::ground(host, &prepared, planned, &ready, on)?;
     one::lay_out(&pool, prepared.backend, &ground.install, &ready, &packages, place)?;
     let mut binds = prepared.mounts.binds();

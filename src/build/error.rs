@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::atom::{Atom, Cpv};
-use crate::backend::resolution::Problem;
 use crate::backend::{ResolutionError, SettingsError, UnknownBackend};
 use crate::binhost::generation::GenerationError;
 use crate::binhost::pool::PoolError;
+use crate::build::explain::{self, Explanation};
 use crate::distfiles::FetchError;
 use crate::fs::PathError;
 use crate::image::ImageError;
@@ -70,12 +70,12 @@ pub enum BuildError {
     #[error(transparent)]
     Resolution(#[from] ResolutionError),
     /// There is no plan for what was asked.
-    #[error("cannot plan this:{}", problems.iter().map(|p| format!("\n  {p}")).collect::<String>())]
+    #[error("cannot plan this:{}", explain::show(problems, *more))]
     Unsolvable {
-        /// What stands in the way.
-        problems: Vec<Problem>,
-        /// What might be meant.
-        hints: Vec<String>,
+        /// What stands in the way, and what to change.
+        problems: Vec<Explanation>,
+        /// How many more such things there are.
+        more: u32,
     },
     /// Some packages cannot be built here.
     #[error("cannot build this:{}", refusals.iter().map(|r| format!("\n  {r}")).collect::<String>())]
@@ -217,7 +217,6 @@ impl BuildError {
     /// Returns what to do about it.
     pub fn hints(&self) -> Vec<String> {
         match self {
-            Self::Unsolvable { hints, .. } => hints.clone(),
             Self::Refused { refusals, distfiles } if refusals.iter().any(|r| matches!(r.why, Why::Fetch(_))) => {
                 vec![format!("the folder of distfiles is `{}`", distfiles.display())]
             }

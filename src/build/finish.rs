@@ -15,9 +15,10 @@ use crate::binhost::pool::{Entry, Origin};
 use crate::build::BuildError;
 use crate::build::one::Shop;
 use crate::build::room::{Room, describe, full, interrupted, limits, path};
+use crate::digest::Digest;
 use crate::fs;
 use crate::package::entry::{NORMALISE, VERIFY, VerifyOptions};
-use crate::package::{self, Facts, NormaliseOptions, Normalised, Verified};
+use crate::package::{self, Facts, NormaliseOptions, Normalised, Offers, Verified};
 use crate::process;
 use crate::root::{Bind, Limits};
 use crate::sandbox::{Status, Stream};
@@ -29,11 +30,25 @@ const COMPLAINT: usize = 4000;
 /// How long reading a package may take: far longer than the largest takes.
 const TIME: Duration = Duration::from_secs(60 * 60);
 
-/// Finishes the package that a build left below `upper`; `scratch` is a folder of this user's, closed to everyone else.
+/// A package that is not in the pool yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Artefact<'a> {
+    /// One that a build left below this folder.
+    Built(&'a Path),
+    /// One of another profile's pool that holds no compiled code.
+    Shared {
+        /// Where it is.
+        file: &'a Path,
+        /// What it must be.
+        content: &'a Digest,
+    },
+}
+
+/// Finishes a package; `scratch` is a folder of this user's, closed to everyone else.
 pub(super) fn finish(
     shop: &Shop<'_>,
     cpv: &Cpv,
-    upper: &Path,
+    artefact: Artefact<'_>,
     scratch: &Path,
     origin: &Origin,
 ) -> Result<Entry, BuildError> {
@@ -41,7 +56,10 @@ pub(super) fn finish(
     fs::create_dir_new(&out, 0o700)?;
     // The sandbox's ids are none of this user's: the folder is open to all, and the one above it to nobody else.
     fs::set_mode(&out, 0o777)?;
-    let Normalised { facts, is_new } = normalise(shop, cpv, upper, &out)?;
+    let Normalised { facts, is_new } = normalise(shop, cpv, artefact, &out)?;
+    if let Artefact::Shared { content, .. } = artefact {
+        check_shared(&facts, content)?;
+    }
     if !is_new {
         // The same came out again: the package stays, and what it can be made from is noted. An earlier bindery's record
         // may lack what this one knows.
@@ -54,11 +72,25 @@ pub(super) fn finish(
     Ok(shop.pool.add(shop.held, &signed, &facts, origin)?)
 }
 
+/// Refuses a package of another profile that is another one, or of which it is not proven any more that it holds no code.
+fn check_shared(facts: &Facts, content: &Digest) -> Result<(), BuildError> {
+    if facts.content != *content {
+        return Err(BuildError::Odd("it is not what its record says".into()));
+    }
+    let not_proven = facts.offers.as_ref().map_or_else(|| Some("nobody looked".to_string()), Offers::not_proven);
+    not_proven.map_or(Ok(()), |why| Err(BuildError::Odd(why)))
+}
+
 /// Reads the package in a sandbox of its own, which writes the canonical one, unless the pool has it, to `out/package`.
-fn normalise(shop: &Shop<'_>, cpv: &Cpv, upper: &Path, out: &Path) -> Result<Normalised, BuildError> {
+fn normalise(shop: &Shop<'_>, cpv: &Cpv, artefact: Artefact<'_>, out: &Path) -> Result<Normalised, BuildError> {
     let known = shop.pool.builds(cpv)?.into_iter().map(|entry| (entry.facts.content, entry.facts.build_id));
+    let (from, input) = match artefact {
+        Artefact::Built(upper) => (upper, shop.prepared.backend.artefact(cpv).on(Path::new("/in"))),
+        Artefact::Shared { file, .. } => (file, "/in".into()),
+    };
     let options = NormaliseOptions {
-        input: shop.prepared.backend.artefact(cpv).on(Path::new("/in")),
+        input,
+        signed: matches!(artefact, Artefact::Shared { .. }),
         output: "/out/package".into(),
         cpv: cpv.clone(),
         source_date: shop.source_date,
@@ -66,7 +98,7 @@ fn normalise(shop: &Shop<'_>, cpv: &Cpv, upper: &Path, out: &Path) -> Result<Nor
         next: shop.pool.next(cpv)?.build_id,
     };
     let binds = [
-        Bind { from: upper.to_path_buf(), to: path("/in"), writable: false },
+        Bind { from: from.to_path_buf(), to: path("/in"), writable: false },
         Bind { from: out.to_path_buf(), to: path("/out"), writable: true },
     ];
     let json = serde_json::to_string(&options).expect("options are plain data");
@@ -91,7 +123,7 @@ fn verify(shop: &Shop<'_>, cpv: &Cpv, signed: &Path, facts: &Facts) -> Result<()
 }
 
 /// Runs an entry point of this program in a sandbox of its own, and returns what it printed, or its complaint.
-fn read_apart(
+pub(super) fn read_apart(
     shop: &Shop<'_>,
     purpose: &str,
     binds: &[Bind],

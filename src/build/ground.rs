@@ -9,12 +9,12 @@ use crate::backend::Resolution;
 use crate::backend::resolution::Package;
 use crate::binhost::pool::Entry;
 use crate::build::prepare::Prepared;
-use crate::build::{BuildError, Host};
+use crate::build::{BuildError, Host, phases};
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::fs;
 use crate::image::{Definition, Image, Word};
-use crate::layer::derive::{self, Derived, Layer, Merge, Settings};
+use crate::layer::derive::{self, Derived, Layer, Merge, Reason, Settings};
 use crate::layer::hide::{self, Base, Hidden};
 use crate::layer::stack::{self, StackError};
 use crate::plan::Planned;
@@ -58,7 +58,17 @@ pub(super) fn ground(
     }
     let (mut layers, mut install) = (Vec::new(), Vec::new());
     for cpv in &planned.needs {
-        match found.remove(cpv) {
+        let derived = match found.remove(cpv).zip(ready.get(cpv)) {
+            Some((Derived::NotStackable(reasons), entry)) if reasons.iter().all(Reason::is_phase) => {
+                // Merged once by the package manager, which needs a little more for it.
+                let (image, image_digest) = &bottom(host, prepared, true)?;
+                let merge = prepared.merges.get(cpv).unwrap_or(&usual);
+                let context = derive::Context { image, image_digest, ..context(merge) };
+                Some(phases::derive(host, prepared, &context, entry, &layers, on)?)
+            }
+            derived => derived.map(|(derived, _)| derived),
+        };
+        match derived {
             Some(Derived::Layer(layer)) => layers.push(layer),
             Some(Derived::NotStackable(reasons)) => {
                 let why: Vec<_> = reasons.iter().map(ToString::to_string).collect();
@@ -92,11 +102,8 @@ pub(super) fn context<'a>(host: &Host<'a>, prepared: &'a Prepared, merge: &'a Me
 /// Returns what lies below the packages of a room, and a digest of that.
 fn bottom(host: &Host<'_>, prepared: &Prepared, installing: bool) -> Result<(Vec<PathBuf>, Digest), BuildError> {
     let Prepared { image, definition, .. } = prepared;
-    if !installing {
-        let digest = prepared.hidden.as_ref().map_or(&image.digest, |hidden| &hidden.digest);
-        return Ok((prepared.bottom.clone(), digest.clone()));
-    }
-    Ok(match hidden(host, image, definition, true)? {
+    // Looked at again: somebody may have removed all layers meanwhile.
+    Ok(match hidden(host, image, definition, installing)? {
         Some(hidden) => ([&hidden.layer].into_iter().chain(&image.layers).cloned().collect(), hidden.digest),
         None => (image.layers.clone(), image.digest.clone()),
     })

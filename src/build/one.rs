@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::atom::{Cpv, NameError};
 use crate::backend::{self, Backend, Build, PackageFile};
 use crate::binhost::pool::{Entry, Origin, Pool};
-use crate::build::finish;
+use crate::build::finish::{self, Artefact};
 use crate::build::ground::{self, Ground};
 use crate::build::prepare::Prepared;
 use crate::build::record::Record;
@@ -19,6 +19,7 @@ use crate::build::used::{self, Used};
 use crate::build::{BuildError, Host};
 use crate::event::{Event, Sink};
 use crate::fs::{self, File, PathError};
+use crate::layer::stack::StackError;
 use crate::package::SigningKey;
 use crate::plan::Planned;
 use crate::profile::Profile;
@@ -84,7 +85,15 @@ pub(super) fn build(
     record.tell(event, on);
     let mut room = Room::new(shop.host, &format!("building {} for {}", planned.cpv, shop.profile.name))?;
     let ground = ground::ground(shop.host, shop.prepared, planned, ready, &mut |event| record.tell(event, on));
-    let result = ground.and_then(|ground| build_in(shop, planned, &ground, ready, record, &mut room, &dir));
+    let result = match ground {
+        Ok(ground) => build_in(shop, planned, &ground, ready, record, &mut room, &dir),
+        // What the package needs cannot be in one root: that is no fault of the host's.
+        Err(BuildError::Stack(error @ StackError::Accounts { .. })) => {
+            fs::write_atomic(&log, format!("[bindery: {error}]\n"), 0o644)?;
+            Ok(Err((error.to_string(), Vec::new())))
+        }
+        Err(error) => Err(error),
+    };
     let closed = room.close();
     let result = result?;
     closed?;
@@ -165,8 +174,9 @@ fn build_in(
         run: Some(record.status.id.clone()),
         built: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         milliseconds: u64::try_from(started.elapsed().as_millis()).ok(),
+        shared: None,
     };
-    match finish::finish(shop, &planned.cpv, &room.upper(), &scratch, &origin) {
+    match finish::finish(shop, &planned.cpv, Artefact::Built(&room.upper()), &scratch, &origin) {
         Ok(entry) => Ok(Ok((entry, used))),
         Err(BuildError::Odd(why)) => Ok(Err((format!("its package was refused: {why}"), Vec::new()))),
         Err(error) => Err(error),

@@ -21,6 +21,7 @@ pub struct Outlook {
 
 /// A package that stays published.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Kept {
     /// The package.
     pub cpv: Cpv,
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
     use crate::binhost::pool::Origin;
     use crate::plan::fixture::resolution;
-    use crate::plan::{Graph, Pool};
+    use crate::plan::{Graph, Stock};
     use crate::state::State;
 
     fn built(cpv: &str, built: u64, milliseconds: Option<u64>) -> Entry {
@@ -72,7 +73,7 @@ mod tests {
     fn the_newest_build_of_the_same_version_says_how_long_it_takes() {
         let resolution = resolution("app lib new", &[]);
         let graph = Graph::new(&resolution).unwrap();
-        let plan = Plan::new(&resolution, &graph, BTreeMap::new(), &Pool::new(), &BTreeSet::new()).unwrap();
+        let plan = Plan::new(&resolution, &graph, BTreeMap::new(), &Stock::default(), &BTreeSet::new()).unwrap();
         let entries = [
             built("c/app-1", 10, Some(1000)),
             built("c/app-1", 20, Some(3000)),

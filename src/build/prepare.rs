@@ -7,18 +7,21 @@ use crate::atom::{Atom, Cpv, Name};
 use crate::backend::{self, Backend, Resolution, Settings};
 use crate::binhost::pool::{Checked, Entry, Pool};
 use crate::build::answer::Answer;
+use crate::build::explain::Explanation;
 use crate::build::ground;
 use crate::build::room::{self, Mounts};
-use crate::build::{BuildError, Host, Outlook};
+use crate::build::{BuildError, Host, Outlook, share};
 use crate::config::{self, Search};
 use crate::event::{Event, Sink};
 use crate::image::{self, Definition, Image, ImageError};
 use crate::layer::derive::Merge;
 use crate::layer::hide::Hidden;
-use crate::package::Facts;
-use crate::plan::{self, Graph, Inputs, Output, Plan, Pooled, Request, Shells};
-use crate::profile::{Limits, Profile};
+use crate::package::{Facts, Offers};
+use crate::plan::{self, Graph, Inputs, Output, Plan, Policy, Pooled, Request, Shells, Stock};
+use crate::profile::{Archives, Limits, Profile, Rebuild, Tools};
+use crate::root;
 use crate::sandbox;
+use crate::state::ProfileDir;
 use crate::tree::{self, Tree};
 
 /// What a run knows before it builds.
@@ -40,10 +43,13 @@ pub struct Prepared {
     pub(super) hidden: Option<Hidden>,
     /// What lies below everything in a clean room: the image's layers, and what hides things there; top first.
     pub(super) bottom: Vec<PathBuf>,
+    /// The profile's folder, and what each root may use.
+    pub(super) home: ProfileDir,
+    pub(super) limits: root::Limits,
     /// What every root of the run sees.
     pub(super) mounts: Mounts,
-    /// What the pool had when the plan was made.
-    pub(super) pooled: plan::Pool,
+    /// What the pools had when the plan was made.
+    pub(super) stock: Stock,
     /// What is known around the plan.
     pub outlook: Outlook,
     /// What lies there and is not what was put there.
@@ -87,10 +93,11 @@ pub fn prepare(
             resolution
         }
     };
-    check(host, &trees, atoms, &resolution)?;
+    check(host, profile, &trees, &resolution)?;
     let home = host.state.profile(&profile.name);
     let checked = Pool::open(&home).check()?;
-    let pooled = pooled(&checked);
+    let mut stock =
+        Stock { own: pooled(&checked), others: BTreeMap::new(), share: profile.share, policy: policy(profile.rebuild) };
     let definition = Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
         .map_err(ImageError::from)?;
     let hidden = ground::hidden(host, &image, &definition, false)?;
@@ -103,12 +110,27 @@ pub fn prepare(
         configuration: &mounts.configuration.1,
         shells: Shells::default(),
     };
-    let plan = decide(&inputs, &pooled, &host.state.distfiles(), host.source_date(profile))?;
+    let plan = decide(&inputs, &mut stock, host, profile)?;
     let merges = ground::merges(&resolution, configuration);
     let outlook = Outlook::of(&plan, &checked.good, &home)?;
     let bottom = hidden.iter().map(|hidden| &hidden.layer).chain(&image.layers).cloned().collect();
-    let altered = checked.altered;
-    Ok(Prepared { image, trees, plan, outlook, backend, merges, definition, hidden, bottom, mounts, pooled, altered })
+    let (limits, altered) = (room::limits(profile), checked.altered);
+    Ok(Prepared {
+        image,
+        trees,
+        plan,
+        outlook,
+        backend,
+        merges,
+        definition,
+        hidden,
+        bottom,
+        home,
+        limits,
+        mounts,
+        stock,
+        altered,
+    })
 }
 
 /// Returns how many jobs a build may run at a time: no more than it can keep processors busy.
@@ -138,15 +160,16 @@ fn trees(host: &Host<'_>, profile: &Profile, on: Sink<'_>) -> Result<Vec<Tree>, 
 }
 
 /// Refuses what cannot be built, before anything is.
-fn check(host: &Host<'_>, trees: &[Tree], atoms: &[Atom], resolution: &Resolution) -> Result<(), BuildError> {
+fn check(host: &Host<'_>, profile: &Profile, trees: &[Tree], resolution: &Resolution) -> Result<(), BuildError> {
     if !resolution.ok {
         let mut known: Vec<Cpv> = Vec::new();
         for tree in trees {
             known.extend(tree::ebuilds(&tree.path)?);
         }
-        let meant = atoms.iter().filter_map(|atom| Some((atom, tree::meant(&known, atom)?)));
-        let hints = meant.map(|(atom, meant)| format!("`{atom}`: did you mean `{meant}`?")).collect();
-        return Err(BuildError::Unsolvable { problems: resolution.problems.clone(), hints });
+        let all: Vec<_> = host.config.trees.iter().map(|(name, path)| (name, path.value.as_path())).collect();
+        let explain = |problem| Explanation::of(problem, profile, &known, &all);
+        let problems = resolution.problems.iter().map(explain).collect();
+        return Err(BuildError::Unsolvable { problems, more: resolution.more });
     }
     let present = |file: &backend::resolution::Distfile| host.state.distfiles().join(file.name.as_str()).is_file();
     let refusals = plan::refusals(resolution, &present);
@@ -171,33 +194,65 @@ pub(super) fn output(facts: &Facts) -> Option<Output> {
     Some(Output { link, archives, tools })
 }
 
-fn decide(inputs: &Inputs<'_>, pooled: &plan::Pool, distfiles: &Path, source_date: u64) -> Result<Plan, BuildError> {
+fn decide(inputs: &Inputs<'_>, stock: &mut Stock, host: &Host<'_>, profile: &Profile) -> Result<Plan, BuildError> {
     let resolution = inputs.resolution;
     let mut requests = BTreeMap::new();
     for package in &resolution.packages {
         let mut request = inputs.request(package)?;
-        request.set("source-date", source_date.to_string());
+        request.set("source-date", host.source_date(profile).to_string());
         requests.insert(package.cpv.clone(), request);
     }
     let graph = Graph::new(resolution)?;
-    Plan::new(resolution, &graph, requests, pooled, &BTreeSet::new())
-        .map_err(|refusal| BuildError::Refused { refusals: vec![refusal], distfiles: distfiles.to_path_buf() })
+    let refused =
+        |refusal| BuildError::Refused { refusals: vec![refusal], distfiles: host.state.distfiles().to_path_buf() };
+    let plan = Plan::new(resolution, &graph, requests.clone(), stock, &BTreeSet::new()).map_err(refused)?;
+    // Where all is unchanged and nothing came from elsewhere, other profiles' pools need not be read.
+    if !share::matters(stock, &plan) {
+        return Ok(plan);
+    }
+    stock.others = share::others(host.state, profile, &plan);
+    Plan::new(resolution, &graph, requests, stock, &BTreeSet::new()).map_err(refused)
+}
+
+/// Returns what the profile says of the changes that count, in the plan's terms.
+fn policy(rebuild: Rebuild) -> Policy {
+    let tools = match rebuild.tools {
+        Tools::Any => plan::Tools::Any,
+        Tools::Abi => plan::Tools::Abi,
+        Tools::Never => plan::Tools::Never,
+    };
+    Policy { archives: rebuild.archives == Archives::Any, tools }
 }
 
 /// Returns what the plan compares with.
 fn pooled(checked: &Checked) -> plan::Pool {
-    let mut pooled = plan::Pool::new();
     let good = checked.good.iter().map(|entry| (entry, false));
-    for (entry, altered) in good.chain(checked.altered.iter().map(|entry| (entry, true))) {
+    let altered = checked.altered.iter().map(|entry| (entry, true));
+    pool(good.chain(altered))
+}
+
+/// Returns packages as a plan sees them, each with whether it was altered.
+pub(super) fn pool<'a>(entries: impl IntoIterator<Item = (&'a Entry, bool)>) -> plan::Pool {
+    let mut pool = plan::Pool::new();
+    for (entry, altered) in entries {
         let Some(request) = Request::from_parts(&entry.origin.inputs) else { continue };
-        let (build_id, content, output) = (entry.facts.build_id, entry.facts.content.clone(), output(&entry.facts));
-        let known = Pooled { build_id, content, request, output, altered };
-        pooled.entry(entry.facts.cpv.clone()).or_default().push(known);
+        let facts = &entry.facts;
+        let offers = facts.offers.as_ref();
+        let known = Pooled {
+            build_id: facts.build_id,
+            content: facts.content.clone(),
+            request,
+            output: output(facts),
+            altered,
+            code: offers.map_or_else(|| Some("nobody looked".to_string()), Offers::not_proven),
+            shared: entry.origin.shared.as_ref().map(|shared| shared.profile.clone()),
+        };
+        pool.entry(facts.cpv.clone()).or_default().push(known);
     }
-    for builds in pooled.values_mut() {
+    for builds in pool.values_mut() {
         builds.sort_by_key(|build| build.build_id);
     }
-    pooled
+    pool
 }
 
 fn words(atoms: &[Atom]) -> String {

@@ -56,6 +56,9 @@ pub struct Status {
     pub process: u32,
     /// Packages built.
     pub built: Vec<Cpv>,
+    /// Packages taken over from other profiles.
+    #[serde(default)]
+    pub shared: Vec<Cpv>,
     /// Packages that failed.
     pub failed: Vec<Cpv>,
     /// Packages not tried, because one they need failed.
@@ -98,6 +101,7 @@ impl Record {
             ended: None,
             process,
             built: Vec::new(),
+            shared: Vec::new(),
             failed: Vec::new(),
             skipped: Vec::new(),
             generation: None,
@@ -148,6 +152,12 @@ impl Record {
         self.lease.release()?;
         Ok(self.status)
     }
+}
+
+/// Returns what happened in a run, as far as this bindery knows such events.
+pub fn events(state: &State, run: &str) -> Result<Vec<Event>, PathError> {
+    let text = fs::read_if_exists(&state.runs().join(run).join("events.jsonl"))?.unwrap_or_default();
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// Adds an event to the record of a run that another process is at work on.

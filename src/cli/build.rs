@@ -56,11 +56,12 @@ pub(super) fn build(cx: &Context, args: Args) -> Outcome {
         return bundle(cx, &host, &profile, &atoms, folder);
     }
     if args.pretend {
-        let prepared = plan::prepare(cx, &host, &profile, &atoms).map_err(|e| e.or_interrupted(&cx.cancel))?;
+        let prepared = plan::prepare(cx, &host, &profile, &atoms)?;
         return plan::show(cx, &prepared);
     }
     let asked: Vec<String> = asked.iter().map(ToString::to_string).collect();
-    let status = build::build(&host, &profile, &atoms, &asked, &mut shower(cx.json))?;
+    let status = build::build(&host, &profile, &atoms, &asked, &mut shower(cx.json));
+    let status = status.inspect_err(|error| plan::refused(cx, error))?;
     if status.failed.is_empty() {
         if let (Some(generation), true) = (status.generation, status.built.is_empty()) {
             say(&format!("generation {generation} of {} is current", profile.name));

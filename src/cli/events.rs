@@ -1,7 +1,7 @@
 //! Shows events: a line each on stderr, or JSON lines on stdout.
 
 use crate::cli::report::{self, bytes, say};
-use crate::event::Event;
+use crate::event::{Event, Verdict};
 
 /// Returns what takes events and shows them.
 pub(super) fn shower(json: bool) -> impl FnMut(Event) {
@@ -18,15 +18,30 @@ pub(super) fn shower(json: bool) -> impl FnMut(Event) {
 }
 
 /// Returns an event as people read it.
-fn line(event: &Event) -> Option<String> {
+pub(super) fn line(event: &Event) -> Option<String> {
     Some(match event {
         Event::RunStarted { run, profile } => format!("run {run} for {profile}"),
         Event::ImageStarted { image } => format!("making image {image}"),
         Event::Step { what } => format!("  {what}"),
         Event::ImageReady { cached: true, .. } => return None,
         Event::ImageReady { image, digest, .. } => format!("image {image} is ready: {digest}"),
-        Event::Planned { build: 0, reuse } => format!("nothing to build; {reuse} packages are unchanged"),
-        Event::Planned { build, reuse } => format!("{build} packages to build, {reuse} unchanged"),
+        Event::Planned { build: 0, reuse, share: 0 } => format!("nothing to build; {reuse} packages are unchanged"),
+        Event::Planned { build, reuse, share: 0 } => format!("{build} packages to build, {reuse} unchanged"),
+        Event::Planned { build, reuse, share } => {
+            format!("{build} packages to build, {share} shared with other profiles, {reuse} unchanged")
+        }
+        Event::Settled { cpv, verdict, because } => {
+            let verdict = match verdict {
+                Verdict::Build => "is built",
+                Verdict::Reuse => "is used again",
+                Verdict::Share => "is shared",
+            };
+            format!("  {cpv} {verdict}: {}", because.join("; "))
+        }
+        Event::Shared { cpv, build_id, profile, content } => {
+            let content = content.short();
+            format!("  shared {cpv}, build {build_id}, content {content}: the same in {profile}, no compiled code")
+        }
         Event::Fetching { file, uri } => format!("  fetching {file} from {uri}"),
         Event::Fetched { file, size } => format!("  fetched {file} ({})", bytes(*size)),
         Event::BuildStarted { cpv, number, of, .. } => format!("[{number}/{of}] building {cpv}"),

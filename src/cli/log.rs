@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use crate::build::{self, Outcome as Stands, Status};
 use crate::cli::commands::{self, Command, How};
 use crate::cli::context::Context;
+use crate::cli::events;
 use crate::cli::report::{self, Failure, Kind, Outcome, table};
+use crate::event::Event;
 use crate::fs;
 use crate::sandbox::{Status as Exited, Stopped};
 
@@ -63,7 +65,9 @@ fn list(cx: &Context, runs: &[Status], with_commands: bool) -> Outcome {
                 Stands::Failed => "failed",
                 Stands::Interrupted => "interrupted",
             };
-            let what = [(run.built.len(), "built"), (run.failed.len(), "failed"), (run.skipped.len(), "skipped")];
+            let (built, shared) = (run.built.len(), run.shared.len());
+            let what =
+                [(built, "built"), (shared, "shared"), (run.failed.len(), "failed"), (run.skipped.len(), "skipped")];
             let what: Vec<_> = what.iter().filter(|(n, _)| *n > 0).map(|(n, w)| format!("{n} {w}")).collect();
             [run.id.clone(), run.profile.to_string(), outcome.to_string(), run.atoms.join(" "), what.join(", ")]
         })
@@ -75,7 +79,20 @@ fn list(cx: &Context, runs: &[Status], with_commands: bool) -> Outcome {
         text.push('\n');
         text.push_str(&list_commands(last));
     }
+    if let ([run], false) = (runs, with_commands) {
+        let reasons = reasons(cx, run)?;
+        if !reasons.is_empty() {
+            text.push_str(&format!("\n{reasons}"));
+        }
+    }
     report::print(&text)
+}
+
+/// Returns why packages of a run were built, used again or shared after all, a line each.
+fn reasons(cx: &Context, run: &Status) -> Result<String, Failure> {
+    let events = build::events(&cx.state, &run.id).map_err(system)?;
+    let told = events.iter().filter(|event| matches!(event, Event::Settled { .. } | Event::Shared { .. }));
+    Ok(told.filter_map(events::line).map(|line| line.trim_start().to_string() + "\n").collect())
 }
 
 fn list_commands(commands: &[Command]) -> String {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::atom::{Atom, Name};
-use crate::build::{self, BuildError, Host, Outlook, Prepared};
+use crate::build::{self, BuildError, Explanation, Host, Outlook, Prepared};
 use crate::cli::build::{asked, host};
 use crate::cli::context::Context;
 use crate::cli::events::shower;
 use crate::cli::report::{self, Failure, Outcome, say, table};
 use crate::fs;
-use crate::plan::{Action, Plan, Planned, drawing};
+use crate::plan::{Action, Plan, Planned, Refusal, drawing};
 use crate::profile::Profile;
 use crate::sandbox::range;
 use crate::state::Lease;
@@ -53,13 +53,25 @@ struct Shown<'a> {
     download: u64,
 }
 
+/// Why there is no plan, as JSON: one line, an event among those of a build.
+#[derive(serde::Serialize)]
+struct Refused<'a> {
+    event: &'static str,
+    /// What the package manager's resolver does not find.
+    problems: &'a [Explanation],
+    /// What bindery does not build.
+    refusals: &'a [Refusal],
+    /// How many more problems there are.
+    more: u32,
+}
+
 /// Says what would be done.
 pub(super) fn plan(cx: &Context, args: Args) -> Outcome {
     let profile = Profile::load(&cx.config, &args.profile)?;
     let (_, atoms) = asked(&profile, args.atoms)?;
     let ids = cx.prepare()?;
     let host = host(cx, &ids)?;
-    let prepared = prepare(cx, &host, &profile, &atoms).map_err(|e| e.or_interrupted(&cx.cancel))?;
+    let prepared = prepare(cx, &host, &profile, &atoms)?;
     if let Some(file) = &args.graph {
         fs::write_atomic(file, drawing(&prepared.plan), 0o644).map_err(|e| Failure::new(report::Kind::User, e))?;
         say(&format!("the picture is in `{}`", file.display()));
@@ -72,12 +84,12 @@ pub(super) fn plan(cx: &Context, args: Args) -> Outcome {
 }
 
 /// Makes a plan with a configuration that is there only meanwhile.
-pub(super) fn prepare(
-    cx: &Context,
-    host: &Host<'_>,
-    profile: &Profile,
-    atoms: &[Atom],
-) -> Result<Prepared, BuildError> {
+pub(super) fn prepare(cx: &Context, host: &Host<'_>, profile: &Profile, atoms: &[Atom]) -> Result<Prepared, Failure> {
+    let prepared = prepare_meanwhile(cx, host, profile, atoms).map_err(|e| e.or_interrupted(&cx.cancel));
+    Ok(prepared.inspect_err(|error| refused(cx, error))?)
+}
+
+fn prepare_meanwhile(cx: &Context, host: &Host<'_>, profile: &Profile, atoms: &[Atom]) -> Result<Prepared, BuildError> {
     let mut lease = Lease::take(&cx.state, &format!("a plan for {}", profile.name))?;
     let folder = cx.state.runs().join(format!("plan-{}", lease.id()));
     lease.owns_path(folder.clone())?;
@@ -87,6 +99,19 @@ pub(super) fn prepare(
     fs::remove_dir_all(&folder)?;
     lease.release()?;
     prepared
+}
+
+/// Prints why there is no plan as JSON, where that is asked for. The words for people go to stderr all the same.
+pub(super) fn refused(cx: &Context, error: &BuildError) {
+    let why = match error {
+        BuildError::Unsolvable { problems, more } => Refused { event: "refused", problems, refusals: &[], more: *more },
+        BuildError::Refused { refusals, .. } => Refused { event: "refused", problems: &[], refusals, more: 0 },
+        _ => return,
+    };
+    if let (true, Ok(line)) = (cx.json, serde_json::to_string(&why)) {
+        // Whoever reads it may have stopped: the exit code says it, too.
+        let _ = report::print(&line);
+    }
 }
 
 /// Shows a plan, as a table or as JSON.
@@ -111,7 +136,10 @@ pub(super) fn show(cx: &Context, prepared: &Prepared) -> Outcome {
     let build = plan.to_build().count();
     let mut summary = format!("{build} to build");
     if build > 0 {
-        summary.push_str(&format!(" from {} to download", report::bytes(download)));
+        summary.push_str(&match download {
+            0 => ", nothing to download,".to_string(),
+            download => format!(" from {} to download", report::bytes(download)),
+        });
         let unknown = plan.to_build().filter(|planned| !outlook.expected.contains_key(&planned.cpv)).count();
         let known = report::time(outlook.expected.values().sum());
         match (build - unknown, unknown) {
@@ -120,7 +148,10 @@ pub(super) fn show(cx: &Context, prepared: &Prepared) -> Outcome {
             (_, unknown) => summary.push_str(&format!(" in about {known} and what {unknown} new ones take")),
         }
     }
-    summary.push_str(&format!(", {} unchanged, {} kept", plan.packages.len() - build, outlook.keep.len()));
+    let share = plan.shared();
+    let shared = if share > 0 { format!(", {share} shared with other profiles") } else { String::new() };
+    let (summary, unchanged) = (summary.trim_end_matches(','), plan.packages.len() - build - share);
+    let summary = format!("{summary}{shared}, {unchanged} unchanged, {} kept", outlook.keep.len());
     report::print(&format!("{}{summary}\n", table(["action", "package", "USE", "time", "why"], &rows)))
 }
 
@@ -174,7 +205,11 @@ fn about(prepared: &Prepared, planned: &Planned) -> String {
 }
 
 fn verb(planned: &Planned) -> &'static str {
-    if matches!(planned.action, Action::Build(_)) { "build" } else { "reuse" }
+    match planned.action {
+        Action::Build(_) => "build",
+        Action::Reuse(_) => "reuse",
+        Action::Share(_) => "share",
+    }
 }
 
 fn flags(planned: &Planned) -> String {

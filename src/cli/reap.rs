@@ -4,8 +4,11 @@
 //!    generations have unfinished, unless another build for it is at work.
 //! 2. Control groups whose lease went with its state folder, whoever's it was.
 //! 3. Temporary files that nobody is writing any more.
+//! 4. Where `reap` is told so: the layers of packages, unless a build is running.
 //!
 //! What cannot be removed is told, and everything else goes on.
+
+use std::time::SystemTime;
 
 use crate::binhost::generation;
 use crate::binhost::pool::Pool;
@@ -13,6 +16,7 @@ use crate::cli::context::Context;
 use crate::cli::events::shower;
 use crate::cli::report::{Failure, Kind, Outcome, say};
 use crate::event::{Event, Sink};
+use crate::layer::collect;
 use crate::process::chain;
 use crate::sandbox::{self, IdRange};
 use crate::state::{self, LockError, StaleLease, State};
@@ -28,16 +32,26 @@ pub(super) struct Swept {
 }
 
 /// Removes what killed processes left behind and says what it was.
-pub(super) fn reap(cx: &Context) -> Outcome {
+pub(super) fn reap(cx: &Context, layers: bool) -> Outcome {
     cx.prepare_state()?;
     let ids = IdRange::detect(cx.config.ids).map_err(|e| Failure::new(Kind::System, e))?;
     let mut swept = sweep(&cx.state, &ids, &mut shower(cx.json))?;
     // Nobody else looks for these: they are in nobody's way.
     let trials = doctor::remove_abandoned(&cx.state, Some(&ids)).map_err(Into::into);
     swept.note("trials of `bindery doctor`", trials, &mut shower(cx.json));
+    if layers {
+        match collect::collect(&cx.state, &ids, SystemTime::now()).map_err(|e| Failure::new(Kind::System, e))? {
+            Some(count) => say(&format!("removed {count} layers of packages")),
+            None => {
+                let what = anyhow::anyhow!("cannot remove layers of packages: a build that is running uses them");
+                return Err(Failure::new(Kind::System, what).hint("wait for it, or stop it"));
+            }
+        }
+    }
     let Swept { removed, failed } = swept;
     match (removed, failed.len()) {
-        (0, 0) => say("nothing was left behind"),
+        (0, 0) if !layers => say("nothing was left behind"),
+        (0, 0) => {}
         (_, 0) => {}
         (_, count) => {
             let what = anyhow::anyhow!("{count} of the things left behind could not be removed, for the reasons above");

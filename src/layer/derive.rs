@@ -10,6 +10,9 @@
 //! layers/KEY.json       what came of one request (package, image, settings): a layer's digest, or the reasons
 //! ```
 //!
+//! A package whose phases do something is derived from what one merge of it has left ([`learn`]); its request has the layers
+//! that it was merged on, too.
+//!
 //! Written as a job of `__range` in a folder of the lease's, renamed; once all of a call's layers are there the file
 //! system is told to write, and only then their records come to their places. Two processes that derive one layer make
 //! the same.
@@ -20,14 +23,17 @@ use std::path::{Path, PathBuf};
 use crate::atom::Cpv;
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
-use crate::layer::{self, LayerError};
+use crate::layer::accounts::Accounts;
+use crate::layer::{self, LayerError, collect};
 use crate::package::{Facts, Identity};
 use crate::sandbox::IdRange;
 use crate::state::{Lease, State, StateError};
 
+mod compare;
 mod database;
 mod ground;
 mod inside;
+mod learn;
 mod mask;
 mod merge;
 mod name;
@@ -35,14 +41,15 @@ mod phases;
 mod place;
 mod reason;
 
-pub(in crate::layer) use ground::Layers;
+pub(in crate::layer) use ground::{Layers, regular};
 pub(in crate::layer) use inside::{Task, derive as job, settle};
+pub use learn::{Merged, learn, learned};
 pub use merge::{Merge, NEEDED, Settings};
-pub(in crate::layer) use place::{Found, Ground, PlaceError, Placer};
+pub(in crate::layer) use place::{Attributes, Found, Ground, PlaceError, Placer};
 pub use reason::Reason;
 
 /// The version of the records, and of what is made.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Where layers are kept, for whom, and on what they will lie.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +104,7 @@ pub(in crate::layer) enum Outcome {
         digest: Digest,
         folders: BTreeSet<String>,
         files: BTreeSet<String>,
+        accounts: Accounts,
     },
     NotStackable(Vec<Reason>),
 }
@@ -113,12 +121,15 @@ pub(in crate::layer) struct Record {
     pub(in crate::layer) folders: BTreeSet<String>,
     /// Paths of everything else.
     pub(in crate::layer) files: BTreeSet<String>,
+    /// Users and groups that it brings.
+    #[serde(default, skip_serializing_if = "Accounts::is_empty")]
+    pub(in crate::layer) accounts: Accounts,
 }
 
 impl Record {
     /// Returns the record of what a range owns.
     pub(in crate::layer) fn of((uid, gid): (u32, u32), folders: BTreeSet<String>, files: BTreeSet<String>) -> Self {
-        Self { version: VERSION, uid, gid, folders, files }
+        Self { version: VERSION, uid, gid, folders, files, accounts: Accounts::default() }
     }
 }
 
@@ -144,7 +155,7 @@ pub fn derive(cx: &Context<'_>, packages: &[Package<'_>]) -> Result<Vec<Derived>
     let mut derived = Vec::new();
     let mut missing = Vec::new();
     for package in packages {
-        let key = key(cx, package);
+        let key = key(cx, package, None);
         let known = known(cx, &package.facts.cpv, &key)?;
         if known.is_none() {
             missing.push((derived.len(), key));
@@ -152,6 +163,7 @@ pub fn derive(cx: &Context<'_>, packages: &[Package<'_>]) -> Result<Vec<Derived>
         derived.push(known);
     }
     if !missing.is_empty() {
+        let _in_use = collect::in_use(cx.state)?;
         let lease = Lease::take(cx.state, "deriving layers")?;
         let done = make_all(cx, packages, &missing, lease.root());
         layer::remove(cx.ids, lease.root())?;
@@ -179,18 +191,26 @@ fn make_all(
     for (index, key) in missing {
         let Some(package) = packages.get(*index) else { continue };
         let name = scratch.join(index.to_string());
-        let came = match make(cx, package, &name)? {
-            Outcome::Layer { digest, folders, files } => {
-                let record = Record::of((cx.ids.uid(), cx.ids.gid()), folders, files);
-                records.push((digest.clone(), json(&record)));
-                Came::Layer(digest)
-            }
-            Outcome::NotStackable(reasons) => Came::NotStackable(reasons),
-        };
-        let answer = Answer { version: VERSION, cpv: package.facts.cpv.clone(), came };
-        records.push((key.clone(), json(&answer)));
+        let outcome = make(cx, package, &name, None)?;
+        records.extend(answers(cx, package, key, outcome));
     }
     save(cx, records, scratch)
+}
+
+/// Returns what is to be put on record of an outcome.
+fn answers(cx: &Context<'_>, package: &Package<'_>, key: &Digest, outcome: Outcome) -> Vec<(Digest, Vec<u8>)> {
+    let mut records = Vec::new();
+    let came = match outcome {
+        Outcome::Layer { digest, folders, files, accounts } => {
+            let record = Record { accounts, ..Record::of((cx.ids.uid(), cx.ids.gid()), folders, files) };
+            records.push((digest.clone(), json(&record)));
+            Came::Layer(digest)
+        }
+        Outcome::NotStackable(reasons) => Came::NotStackable(reasons),
+    };
+    let answer = Answer { version: VERSION, cpv: package.facts.cpv.clone(), came };
+    records.push((key.clone(), json(&answer)));
+    records
 }
 
 /// Has everything so far written to the disk, and only then puts records in their places; they grow in `scratch`. One
@@ -214,7 +234,12 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("a record has only plain fields")
 }
 
-fn make(cx: &Context<'_>, package: &Package<'_>, scratch: &Path) -> Result<Outcome, DeriveError> {
+fn make(
+    cx: &Context<'_>,
+    package: &Package<'_>,
+    scratch: &Path,
+    merged: Option<&Merged<'_>>,
+) -> Result<Outcome, DeriveError> {
     let base = cx.state.state();
     let below = |path: &Path| path.strip_prefix(base).unwrap_or(path).to_path_buf();
     let task = Task {
@@ -223,6 +248,7 @@ fn make(cx: &Context<'_>, package: &Package<'_>, scratch: &Path) -> Result<Outco
         ground: cx.image.to_vec(),
         scratch: below(scratch),
         layers: below(&cx.state.layers()),
+        merged: merged.map(|merged| merged.task(cx, base)),
     };
     let job = layer::Job::Derive(Box::new(task));
     let input = fs::open(package.file)?;
@@ -236,8 +262,12 @@ fn make(cx: &Context<'_>, package: &Package<'_>, scratch: &Path) -> Result<Outco
 fn known(cx: &Context<'_>, cpv: &Cpv, key: &Digest) -> Result<Option<Derived>, DeriveError> {
     let answer = fs::read_if_exists(&file(cx.state, key))?.and_then(|text| serde_json::from_str::<Answer>(&text).ok());
     Ok(match answer.filter(|answer| answer.version == VERSION && answer.cpv == *cpv).map(|answer| answer.came) {
-        Some(Came::NotStackable(reasons)) => Some(Derived::NotStackable(reasons)),
+        Some(Came::NotStackable(reasons)) => {
+            collect::used(&file(cx.state, key));
+            Some(Derived::NotStackable(reasons))
+        }
         Some(Came::Layer(digest)) if record(cx, &digest)?.is_some() => {
+            collect::used(&file(cx.state, key));
             let below = Path::new("layers").join(digest.hex());
             let folder = layer::short_name(cx.state, &digest, &below)?;
             Some(Derived::Layer(Layer { cpv: cpv.clone(), digest, folder }))
@@ -255,7 +285,11 @@ pub(in crate::layer) fn record(cx: &Context<'_>, digest: &Digest) -> Result<Opti
         Some(record) if (record.uid, record.gid) != (cx.ids.uid(), cx.ids.gid()) => {
             Err(DeriveError::OtherRange { folder, uid: record.uid, now: cx.ids.uid() })
         }
-        record => Ok(record),
+        Some(record) => {
+            collect::used(&file(cx.state, digest));
+            Ok(Some(record))
+        }
+        None => Ok(None),
     }
 }
 
@@ -281,9 +315,11 @@ fn sync(dir: &Path) -> Result<(), PathError> {
     rustix::fs::syncfs(&folder).map_err(|e| PathError::on("write to the disk what is in", dir)(e.into()))
 }
 
-fn key(cx: &Context<'_>, package: &Package<'_>) -> Digest {
+/// Returns what names a request; `on` are the layers that the package's phases run on.
+fn key(cx: &Context<'_>, package: &Package<'_>, on: Option<&[Layer]>) -> Digest {
     let range = (cx.ids.uid(), cx.ids.gid());
-    let parts = (VERSION, Identity::from(package.facts), cx.image_digest, cx.merge, range);
+    let on = on.map(|on| on.iter().map(|layer| &layer.digest).collect::<Vec<_>>());
+    let parts = (VERSION, Identity::from(package.facts), cx.image_digest, cx.merge, range, on);
     Digest::of(serde_json::to_vec(&parts).expect("these have only plain fields"))
 }
 

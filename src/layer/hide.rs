@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::digest::Digest;
 use crate::fs;
 use crate::layer::derive::{Context, DeriveError, record, save_record};
-use crate::layer::{self, short_name};
+use crate::layer::{self, collect, short_name};
 use crate::state::Lease;
 
 mod debian;
@@ -69,6 +69,7 @@ pub(in crate::layer) struct Made {
 pub fn hide(cx: &Context<'_>, base: &Base) -> Result<Hidden, DeriveError> {
     let parts = ("hidden", VERSION, base, cx.image_digest, (cx.ids.uid(), cx.ids.gid()));
     let key = Digest::of(serde_json::to_vec(&parts).expect("these have only plain fields"));
+    let _in_use = collect::in_use(cx.state)?;
     if known(cx, &key)?.is_none() {
         let lease = Lease::take(cx.state, "hiding what an image holds beyond its base")?;
         let done = make(cx, base, &key, &lease);
@@ -90,6 +91,7 @@ fn known(cx: &Context<'_>, key: &Digest) -> Result<Option<Made>, DeriveError> {
     if record(cx, key)?.is_none() || !file(cx, key, "dirs").exists() {
         return Ok(None);
     }
+    ["base", "dirs"].iter().for_each(|what| collect::used(&file(cx, key, what)));
     let made = fs::read_if_exists(&file(cx, key, "base"))?.and_then(|text| serde_json::from_str::<Made>(&text).ok());
     Ok(made.filter(|made| made.version == VERSION))
 }

@@ -1,7 +1,8 @@
 //! Stacks layers of packages on an image: the folders of one overlay.
 //!
 //! ```text
-//! refresh    what Portage makes anew after every merge, made for just this list of layers (`stack/refresh.rs`)
+//! refresh    what Portage makes anew after every merge, and the users and groups that packages bring, made for just this list
+//!            of layers (`stack/refresh.rs`)
 //! first      the package that would be merged first
 //! …
 //! last
@@ -18,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::atom::Cpv;
 use crate::layer::derive::{Context, DeriveError, Layer, Record, record};
-use crate::layer::{LayerError, short_name};
+use crate::layer::{LayerError, collect, short_name};
 use crate::sandbox::SandboxError;
 use crate::state::StateError;
 
@@ -37,6 +38,7 @@ pub fn stack(cx: &Context<'_>, layers: &[Layer], cancel: &AtomicBool) -> Result<
     if layers.is_empty() {
         return Ok(cx.image.to_vec());
     }
+    let _in_use = collect::in_use(cx.state).map_err(DeriveError::from)?;
     let refresh = refresh::key(cx, layers);
     if record(cx, &refresh)?.is_none() {
         let mut records = Vec::new();
@@ -44,7 +46,8 @@ pub fn stack(cx: &Context<'_>, layers: &[Layer], cancel: &AtomicBool) -> Result<
             records.push((&layer.cpv, record(cx, &layer.digest)?.ok_or_else(|| StackError::Gone(layer.cpv.clone()))?));
         }
         check(&records)?;
-        refresh::make(cx, layers, &refresh, cancel)?;
+        let accounts: Vec<_> = records.iter().map(|(_, record)| &record.accounts).collect();
+        refresh::make(cx, layers, &accounts, &refresh, cancel)?;
     }
     let below = std::path::Path::new("layers").join(refresh.hex());
     let top = short_name(cx.state, &refresh, &below).map_err(DeriveError::from)?;
@@ -62,6 +65,13 @@ fn check(records: &[(&Cpv, Record)]) -> Result<(), StackError> {
         for path in &record.files {
             if let Some(other) = owners.insert(path, cpv) {
                 return clash(path, other, cpv);
+            }
+        }
+    }
+    for (number, (other, theirs)) in records.iter().enumerate() {
+        for (one, record) in records.iter().take(number) {
+            if let Some(what) = record.accounts.conflict(&theirs.accounts) {
+                return Err(StackError::Accounts { what, one: (*one).clone(), other: Box::new((*other).clone()) });
             }
         }
     }
@@ -104,6 +114,18 @@ pub enum StackError {
         /// The other.
         other: Box<Cpv>,
     },
+    /// Two packages give one name two meanings, or one id two names.
+    #[error(
+        "{one} and {other} disagree on {what}; the ids of a tree's users and groups must be fixed, each for one name"
+    )]
+    Accounts {
+        /// What.
+        what: String,
+        /// One package.
+        one: Cpv,
+        /// The other.
+        other: Box<Cpv>,
+    },
     /// More than a mount takes.
     #[error("a root of {count} packages' layers was asked for, and at most {MOST} can be mounted")]
     TooMany {
@@ -118,6 +140,7 @@ pub enum StackError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::accounts::FORMS;
 
     fn record(folders: &[&str], files: &[&str]) -> Record {
         let set = |paths: &[&str]| paths.iter().map(ToString::to_string).collect();
@@ -135,5 +158,25 @@ mod tests {
         assert!(said.contains("both have `/usr/a`"), "{said}");
         let said = of(record(&["usr"], &["usr/a"]), record(&["usr", "usr/a"], &[])).unwrap_err();
         assert!(said.contains("both have `/usr/a`"), "{said}");
+    }
+
+    #[test]
+    fn packages_that_disagree_on_an_id_are_both_named() {
+        let cpvs: [Cpv; 3] = ["a/none-1", "a/one-1", "a/two-1"].map(|cpv| cpv.parse().unwrap());
+        let of = |line: &str| {
+            let mut record = record(&[], &[]);
+            record.accounts.add(&FORMS[0], "", line, 0).unwrap();
+            record
+        };
+        let said = |lines: [&str; 3]| {
+            let records: Vec<_> = cpvs.iter().zip(lines.map(of)).collect();
+            check(&records).map_err(|e| e.to_string())
+        };
+        assert_eq!(said(["", "cron:x:16:\n", "cron:x:16:\n"]), Ok(()));
+        let same = said(["", "cron:x:16:\n", "at:x:16:\n"]).unwrap_err();
+        assert!(
+            same.starts_with("a/one-1 and a/two-1 disagree on the id 16 of `cron` and `at` in `/etc/group`"),
+            "{same}"
+        );
     }
 }

@@ -81,6 +81,27 @@ impl Filling {
             .map_err(|e| self.root.fail("create the whiteout", path)(e).into())
     }
 
+    /// Returns the folder as it is so far.
+    pub(super) fn root(&self) -> &Beneath {
+        &self.root
+    }
+
+    /// Gives a folder that is there another owner and mode; its time stays.
+    pub(super) fn change_folder(&mut self, member: &Member) -> Result<(), UnpackError> {
+        let folder = self.root.folder(&member.path).map_err(self.root.fail("open", &member.path))?;
+        finish(&self.root, &folder, member)
+    }
+
+    /// Removes what is there, folders with all that is in them.
+    pub(super) fn remove(&mut self, path: &Path) -> Result<(), UnpackError> {
+        let folder = self.root.folder(path.parent().unwrap_or(Path::new(""))).map_err(self.root.fail("open", path))?;
+        let name = path.file_name().unwrap_or_default();
+        fs::remove_in(&folder, name).map_err(self.root.fail("remove", path))?;
+        self.folders.retain(|(kept, _)| !kept.starts_with(path));
+        self.last = None;
+        Ok(())
+    }
+
     /// Sets the folders' times.
     pub(super) fn finish(self) -> Result<Beneath, UnpackError> {
         let root = self.root;

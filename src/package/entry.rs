@@ -3,6 +3,7 @@
 //! ```text
 //! __normalise  payload of a sandbox, touches hostile bytes   NormaliseOptions in, Normalised out
 //! __verify     payload of a sandbox, touches hostile bytes   VerifyOptions in, Verified out
+//! __compare    payload of a sandbox, touches hostile bytes   CompareOptions in, what differs out
 //! __sign       beside the host process, opens the key        SignOptions in, Signed out
 //! __detach     beside the host process, opens the key        DetachOptions in, armored signature of its input out
 //! __certificate  beside the host process, opens the key      the key's file in, armored certificate out
@@ -20,6 +21,7 @@ use std::time::{Duration, SystemTime};
 use crate::process;
 
 use super::certificate::Certificate;
+use super::compare::{CompareOptions, compare};
 use super::key;
 use super::normalise::{NormaliseOptions, normalise, refusal};
 use super::sign::{SignOptions, sign};
@@ -29,6 +31,8 @@ use super::verify::verify;
 pub const NORMALISE: &str = "__normalise";
 /// Verifies a signed package: [`VerifyOptions`] in, [`super::Verified`] out.
 pub const VERIFY: &str = "__verify";
+/// Says what differs between two packages: [`CompareOptions`] in, texts out.
+pub const COMPARE: &str = "__compare";
 /// Signs a package: [`SignOptions`] in, [`super::Signed`] out.
 pub(super) const SIGN: &str = "__sign";
 /// Signs its standard input: [`DetachOptions`] in, the armored signature out.
@@ -73,6 +77,10 @@ pub fn entry(name: &str, args: &[String]) -> Option<ExitCode> {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(options.now);
             let result = verify(&options.file, &[certificate], now).map_err(|error| one_line(&error))?;
             Ok(serde_json::to_string(&result).expect("facts are plain data"))
+        }),
+        COMPARE => options(args).and_then(|options: CompareOptions| {
+            let found = compare(&options).map_err(|error| one_line(&error))?;
+            Ok(serde_json::to_string(&found).expect("texts"))
         }),
         SIGN => options(args).and_then(|options: SignOptions| {
             let result = sign(&options, SystemTime::now()).map_err(|error| one_line(&error))?;

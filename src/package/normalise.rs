@@ -32,8 +32,12 @@ const PORTAGE_GNU: u64 = 8_000_000_000;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NormaliseOptions {
-    /// The unsigned package that Portage wrote.
+    /// The unsigned package that Portage wrote, or one of ours.
     pub input: PathBuf,
+    /// It is one of ours, canonical and signed: its signatures are not looked at, as that it is the right one is seen by
+    /// its content digest.
+    #[serde(default)]
+    pub signed: bool,
     /// Where the canonical one goes; must not exist.
     pub output: PathBuf,
     /// The package it must be.
@@ -100,9 +104,12 @@ struct Input<'a> {
 impl<'a> Input<'a> {
     fn open(options: &'a NormaliseOptions) -> Result<Self, NormaliseError> {
         let mut file = fs::open_regular(&options.input)?;
-        let container = gpkg::read(&mut file, &gpkg::UNSIGNED)?;
-        let manifest = container.require(MANIFEST)?.bytes(&mut file).map_err(ArchiveError::Io)?;
-        manifest::check(&manifest, container.listed())?;
+        let members: &[&str] = if options.signed { &gpkg::SIGNED } else { &gpkg::UNSIGNED };
+        let container = gpkg::read(&mut file, members)?;
+        if !options.signed {
+            let manifest = container.require(MANIFEST)?.bytes(&mut file).map_err(ArchiveError::Io)?;
+            manifest::check(&manifest, container.listed())?;
+        }
         let pf = options.cpv.pf();
         let number = container.prefix.strip_prefix(&pf).and_then(|rest| rest.strip_prefix('-'));
         let digits = |text: &str| !text.is_empty() && text.len() < 10 && text.bytes().all(|b| b.is_ascii_digit());
@@ -115,16 +122,18 @@ impl<'a> Input<'a> {
     /// Reads everything once.
     fn examine(&mut self) -> Result<(Metadata, contents::Summary, Digest, Offers), NormaliseError> {
         let source_date = self.options.source_date;
-        let metadata = metadata::read(self.container.unpack(METADATA, &mut self.file, metadata::LIMIT)?, None)?;
+        let signed = self.options.signed;
+        let canonical = signed.then_some(source_date);
+        let metadata = metadata::read(self.container.unpack(METADATA, &mut self.file, metadata::LIMIT)?, canonical)?;
         let metadata = metadata::canonical(metadata)?;
         let mut listing = Listing::new(source_date, &metadata).map_err(MetadataError::from)?;
         let image = self.container.unpack(IMAGE, &mut self.file, contents::LIMIT)?;
         let mut offers = Collector::new(&metadata).map_err(MetadataError::from)?;
         let visit = &mut |entry: &Header, data: &mut dyn Read| offers.entry(entry, data);
-        let summary = contents::walk(image, source_date, false, &mut listing, visit)?;
+        let summary = contents::walk(image, source_date, signed, &mut listing, visit)?;
         // Portage gives the metadata's outer header ustar form always, the image's that of the image itself.
         let outer = if summary.portage_size >= PORTAGE_GNU { Format::Gnu } else { Format::Ustar };
-        if self.container.formats != [outer, Format::Ustar, summary.found, outer] {
+        if !signed && self.container.formats != [outer, Format::Ustar, summary.found, outer] {
             return Err(NormaliseError::Gnu);
         }
         Ok((metadata, summary, listing.finish(), offers.finish()))
@@ -152,7 +161,7 @@ impl<'a> Input<'a> {
         build.member::<NormaliseError>(IMAGE, |to| {
             let stream = Compressed::new(to, summary.length).map_err(ArchiveError::Io)?;
             let mut writer = Writer::new(stream);
-            contents::walk(image, source_date, false, &mut listing, &mut |entry, data| {
+            contents::walk(image, source_date, self.options.signed, &mut listing, &mut |entry, data| {
                 writer.entry(&Header { format: summary.format, ..entry.clone() }, data)
             })?;
             writer.finish()?.finish().map_err(ArchiveError::Io)?;

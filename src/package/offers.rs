@@ -40,13 +40,15 @@ use super::environment::{self, EnvironmentError};
 use super::header::{Header, Kind};
 use super::metadata::{self, ENVIRONMENT, Metadata};
 
-mod abi;
+pub(super) mod abi;
 mod code;
 
-pub use code::{Code, Why};
+pub use code::{Code, Why, names_flags};
 
 /// Changes whenever the same package would get other digests.
 const VERSION: u32 = 1;
+/// Changes whenever a package that was proven to hold no code might not be any more.
+const PROOF: u32 = 1;
 /// The longest ELF file that is parsed, in bytes: it has to be in memory. Longer ones count by their content.
 const LONGEST: u64 = 256 << 20;
 /// How much is read at a time, in bytes.
@@ -70,6 +72,9 @@ pub struct Offers {
     /// What shows that it may hold compiled code; nothing where it is proven to hold none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub code: Option<Code>,
+    /// The rules of the proof; records of earlier binderies have none.
+    #[serde(default)]
+    proof: u32,
 }
 
 impl Offers {
@@ -78,10 +83,13 @@ impl Offers {
         self.version == VERSION
     }
 
-    /// Returns whether the package may hold compiled code: only where it does not, another profile with other flags for
-    /// the compiler may share it.
-    pub fn holds_code(&self) -> bool {
-        self.code.is_some()
+    /// Returns why the package may hold compiled code, or otherwise depend on the flags for the compiler; nothing where it
+    /// is proven that it does not, by the rules that this bindery has: then it serves for other flags, too.
+    pub fn not_proven(&self) -> Option<String> {
+        match &self.code {
+            Some(code) => Some(code.to_string()),
+            None => (self.proof != PROOF).then(|| "an earlier bindery looked at it".to_string()),
+        }
     }
 }
 
@@ -92,6 +100,8 @@ pub struct Collector {
     tools: Sha256,
     /// What hard links may name.
     files: HashMap<Vec<u8>, Item>,
+    /// What no text may have.
+    options: Vec<Vec<u8>>,
     code: Option<Code>,
 }
 
@@ -133,7 +143,8 @@ impl Collector {
                 line(hash, format_args!("environment\t{}", Digest::of(&text).hex()));
             }
         }
-        Ok(Self { link, archives, tools, files: HashMap::new(), code: None })
+        let (options, code) = (code::options(metadata), code::later(metadata)?);
+        Ok(Self { link, archives, tools, files: HashMap::new(), options, code })
     }
 
     /// Takes an entry, whose path was checked, and reads its data to the end.
@@ -168,7 +179,7 @@ impl Collector {
     pub fn finish(self) -> Offers {
         let [link, archives, tools] =
             [self.link, self.archives, self.tools].map(|hash| Digest::from(<[u8; 32]>::from(hash.finalize())));
-        Offers { version: VERSION, link, archives, tools, code: self.code }
+        Offers { version: VERSION, link, archives, tools, code: self.code, proof: PROOF }
     }
 
     fn both(&mut self, text: fmt::Arguments<'_>) {
@@ -195,7 +206,7 @@ impl Collector {
 
     fn read(&mut self, entry: &Header, path: &str, data: &mut dyn Read) -> Result<Item, ArchiveError> {
         let mut hash = Sha256::new();
-        let mut scan = self.code.is_none().then(code::Scan::default);
+        let mut scan = self.code.is_none().then(|| code::Scan::new(&self.options));
         let (mut elf, mut archive) = (None, false);
         let mut chunk = vec![0; CHUNK];
         let mut first = true;
@@ -231,7 +242,53 @@ impl Collector {
     }
 }
 
-fn is_documentation(path: &str) -> bool {
+/// What a linker, or who runs it, sees of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Its content.
+    Plain([u8; 32]),
+    /// Its content, which becomes a part of what is linked with it.
+    Archive([u8; 32]),
+    /// A program or library.
+    Dynamic {
+        /// Its content.
+        content: [u8; 32],
+        /// What makes its ABI.
+        abi: Vec<Vec<u8>>,
+    },
+}
+
+/// Reads a file's data to the end, and returns what is seen of it.
+pub(super) fn see(entry: &Header, data: &mut dyn Read) -> Result<Seen, ArchiveError> {
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; CHUNK];
+    let (mut elf, mut archive, mut first) = (None, false, true);
+    loop {
+        let length = fill(data, &mut chunk)?;
+        let bytes = chunk.get(..length).unwrap_or_default();
+        if std::mem::take(&mut first) {
+            archive = code::is_archive(bytes);
+            elf = (code::is_elf(bytes) && entry.size <= LONGEST).then(Vec::new);
+        }
+        hash.update(bytes);
+        if let Some(elf) = &mut elf {
+            elf.extend_from_slice(bytes);
+        }
+        if length < chunk.len() {
+            break;
+        }
+    }
+    let content = hash.finalize().into();
+    let described = elf.as_deref().and_then(abi::described);
+    Ok(match described {
+        Some(Some(abi)) => Seen::Dynamic { content, abi },
+        Some(None) => Seen::Archive(content),
+        None if archive => Seen::Archive(content),
+        None => Seen::Plain(content),
+    })
+}
+
+pub(super) fn is_documentation(path: &str) -> bool {
     let below = |folder: &&str| path.strip_prefix(*folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     DOCUMENTATION.iter().any(below)
 }

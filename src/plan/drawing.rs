@@ -22,6 +22,7 @@ const SWEEPS: usize = 4;
 
 const STYLE: &str = "text{font:13px monospace;fill:#222}.why{fill:#666;font-size:11px}\
 rect{rx:5;stroke-width:1.5}.build rect{fill:#fdebd0;stroke:#d68910}.reuse rect{fill:#e3f1e3;stroke:#5d9c5d}\
+.share rect{fill:#e3ecf7;stroke:#5d7f9c}\
 path{fill:none;stroke:#999}.run{stroke-dasharray:4 3}";
 
 /// How many characters of a reason stand in a box; all of it is its tooltip.
@@ -61,7 +62,11 @@ pub fn drawing(plan: &Plan) -> String {
     }
     for planned in &plan.packages {
         let (place, why) = (&places[&planned.cpv], planned.action.to_string());
-        let class = if matches!(planned.action, Action::Build(_)) { "build" } else { "reuse" };
+        let class = match planned.action {
+            Action::Build(_) => "build",
+            Action::Reuse(_) => "reuse",
+            Action::Share(_) => "share",
+        };
         let (x, y) = (x(place.column), y(place.row));
         let (name, title) = (escaped(&planned.cpv.to_string()), escaped(&why));
         let _ = writeln!(
@@ -156,7 +161,7 @@ mod tests {
     use super::*;
     use crate::backend::resolution::Kind;
     use crate::plan::fixture::resolution;
-    use crate::plan::{Graph, Pool};
+    use crate::plan::{Graph, Stock};
 
     fn plan() -> Plan {
         let edges = [
@@ -167,7 +172,7 @@ mod tests {
         ];
         let resolution = resolution("gen data lib app", &edges);
         let graph = Graph::new(&resolution).unwrap();
-        Plan::new(&resolution, &graph, BTreeMap::new(), &Pool::new(), &BTreeSet::new()).unwrap()
+        Plan::new(&resolution, &graph, BTreeMap::new(), &Stock::default(), &BTreeSet::new()).unwrap()
     }
 
     fn column(places: &BTreeMap<Cpv, Box>, name: &str) -> usize {

@@ -10,7 +10,7 @@ use crate::atom::RootPath;
 use crate::backend::Resolution;
 use crate::backend::resolution::Package;
 use crate::digest::Digest;
-use crate::fs::{self, PathError};
+use crate::fs::{self, Found, PathError};
 
 use super::Request;
 use super::request::ASKS;
@@ -181,18 +181,15 @@ fn check(path: &Path) -> Result<(), InputsError> {
 
 /// Appends a line for every file and link below `dir/path`, which may be missing: links by their target, not followed.
 fn list(dir: &Path, path: &Path, lines: &mut Vec<String>) -> Result<(), InputsError> {
-    let full = dir.join(path);
-    let Ok(metadata) = fs::symlink_metadata(&full) else { return Ok(()) };
-    if metadata.is_dir() {
-        for entry in fs::read_dir(&full)? {
-            list(dir, &path.join(entry.file_name().unwrap_or_default()), lines)?;
+    fs::walk(dir, path, &mut |path, full, found| {
+        match found {
+            // Without a file in it, a folder is nothing to a build.
+            Found::Folder => {}
+            Found::Link(target) => lines.push(format!("{} -> {}\n", path.display(), target.display())),
+            Found::File => lines.push(format!("{} {}\n", path.display(), digest(full)?)),
         }
-    } else if metadata.is_symlink() {
-        lines.push(format!("{} -> {}\n", path.display(), fs::read_link(&full)?.display()));
-    } else {
-        lines.push(format!("{} {}\n", path.display(), digest(&full)?));
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// What a package is built from cannot be determined.
@@ -223,6 +220,7 @@ pub enum InputsError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Policy;
     use crate::plan::fixture::resolution;
 
     struct Host {
@@ -261,7 +259,7 @@ mod tests {
         fn change(&self, path: &str) -> Vec<String> {
             let before = self.request().unwrap();
             self.put(path, "changed");
-            self.request().unwrap().changes_since(&before).iter().map(ToString::to_string).collect()
+            self.request().unwrap().changes_since(&before, Policy::default()).iter().map(ToString::to_string).collect()
         }
     }
 

@@ -13,6 +13,7 @@
 //! distfile NAME                                  the Manifest's digest
 //! dependency CATEGORY/NAME:SLOT                  what was in the build root, with its sub-slot, and of its output digest
 //! link  archives  tools …                          the parts that count for the role it was there in
+//! interface …                                      of what ran, `link`: for profiles where code does not count
 //! installed …                                      version and flags, where the ebuild may ask for them
 //! ```
 //!
@@ -24,7 +25,7 @@ use crate::atom::Cpv;
 use crate::backend::resolution::Word;
 use crate::digest::Digest;
 
-use super::Role;
+use super::{Policy, Role};
 
 mod change;
 pub use change::Change;
@@ -38,7 +39,7 @@ const VERSION_PART: &str = "version";
 /// The part that says that an ebuild may ask what is installed.
 pub(super) const ASKS: &str = "asks";
 /// The parts that say what was in the build root, each with a name after it.
-const DEPENDENCIES: [&str; 5] = ["dependency", "link", "archives", "tools", "installed"];
+const DEPENDENCIES: [&str; 6] = ["dependency", "link", "archives", "tools", "interface", "installed"];
 
 /// What a package offers those that are built with it: the parts of its output digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,8 +71,8 @@ impl Identity {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    version: u32,
-    parts: BTreeMap<String, String>,
+    pub(super) version: u32,
+    pub(super) parts: BTreeMap<String, String>,
 }
 
 impl Default for Request {
@@ -89,7 +90,7 @@ impl Request {
     /// Adds what was in the build root for these roles: as much of it as can be seen.
     pub fn set_dependency(&mut self, cpv: &Cpv, identity: &Identity, roles: &BTreeSet<Role>, output: &Output) {
         let Identity { slot, sub_slot, use_flags } = identity;
-        let name = format!("{}:{slot}", cpv.cp());
+        let name = dependency_name(cpv, slot.as_str());
         self.set(format!("dependency {name}"), sub_slot.as_str());
         // What is there for no reason that is known may be there for any.
         let has = |role| roles.is_empty() || roles.contains(&role);
@@ -99,6 +100,7 @@ impl Request {
         }
         if has(Role::Tool) {
             self.set(format!("tools {name}"), output.tools.to_string());
+            self.set(format!("interface {name}"), output.link.to_string());
         }
         if self.parts.contains_key(ASKS) {
             let words = std::iter::once(cpv.to_string()).chain(use_flags.iter().map(Word::to_string));
@@ -132,15 +134,32 @@ impl Request {
         Digest::of(serde_json::to_vec(self).expect("strings are JSON"))
     }
 
-    /// Returns how this request differs from an earlier one, most telling first; nothing if they are equal.
-    pub fn changes_since(&self, earlier: &Self) -> Vec<Change> {
+    /// Returns whether what was built for an earlier request does for this one.
+    pub fn is_met_by(&self, earlier: &Self, policy: Policy) -> bool {
+        self.version == earlier.version && policy.differences(&earlier.parts, &self.parts).is_empty()
+    }
+
+    /// Returns how this request differs from an earlier one as far as that counts, most telling first; nothing if that is
+    /// enough.
+    pub fn changes_since(&self, earlier: &Self, policy: Policy) -> Vec<Change> {
         let mut changes = Vec::new();
         if self.version != earlier.version {
             changes.push(Change::version());
         }
-        changes.extend(change::between(&earlier.parts, &self.parts));
+        changes.extend(change::between(&earlier.parts, &self.parts, policy));
         changes
     }
+
+    /// Returns the names of all parts that differ.
+    pub(super) fn differences<'a>(&'a self, other: &'a Self) -> Vec<&'a String> {
+        let names = self.parts.keys().chain(other.parts.keys().filter(|name| !self.parts.contains_key(*name)));
+        names.filter(|name| self.parts.get(*name) != other.parts.get(*name)).collect()
+    }
+}
+
+/// Returns how requests name a dependency.
+pub(super) fn dependency_name(cpv: &Cpv, slot: &str) -> String {
+    format!("{}:{slot}", cpv.cp())
 }
 
 #[cfg(test)]

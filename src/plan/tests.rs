@@ -16,6 +16,12 @@ struct World {
     offers: BTreeMap<Cpv, Output>,
     pool: Pool,
     forced: BTreeSet<Cpv>,
+    cflags: &'static str,
+    /// What is compiled: it holds code, and what it offers to run follows from the flags.
+    compiled: BTreeSet<Cpv>,
+    others: BTreeMap<Name, Pool>,
+    share: bool,
+    policy: Policy,
 }
 
 /// Returns an output digest that three letters stand for.
@@ -27,44 +33,80 @@ fn output(letters: &str) -> Output {
 impl World {
     fn new() -> Self {
         let resolution = resolution("gen lib app", &[("lib", "gen", BUILD), ("app", "lib", BUILD)]);
-        Self { resolution, uses: BTreeMap::new(), offers: BTreeMap::new(), pool: Pool::new(), forced: BTreeSet::new() }
+        Self {
+            resolution,
+            uses: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            pool: Pool::new(),
+            forced: BTreeSet::new(),
+            cflags: "-O2 -march=x86-64",
+            compiled: BTreeSet::from([cpv("gen"), cpv("lib"), cpv("app")]),
+            others: BTreeMap::new(),
+            share: true,
+            policy: Policy::default(),
+        }
+    }
+
+    fn stock(&self) -> Stock {
+        Stock { own: self.pool.clone(), others: self.others.clone(), share: self.share, policy: self.policy }
     }
 
     fn plan(&self) -> Plan {
         let request = |cpv: &Cpv| {
             let mut request = Request::default();
             request.set("use", *self.uses.get(cpv).unwrap_or(&""));
+            request.set("env CFLAGS", self.cflags);
             (cpv.clone(), request)
         };
         let requests = self.resolution.packages.iter().map(|package| request(&package.cpv)).collect();
         let graph = Graph::new(&self.resolution).unwrap();
-        Plan::new(&self.resolution, &graph, requests, &self.pool, &self.forced).unwrap()
+        Plan::new(&self.resolution, &graph, requests, &self.stock(), &self.forced).unwrap()
     }
 
     /// Builds what is planned, and returns what that was: the content of a package follows from its request.
     fn build(&mut self) -> String {
         let mut plan = self.plan();
         let identities = plan.identities();
-        let (mut outputs, mut built) = (BTreeMap::new(), Vec::new());
+        let (mut settled, mut built) = (Settled::default(), Vec::new());
         for planned in &mut plan.packages {
-            let reuse = match &planned.action {
-                Action::Reuse(reuse) => Some(reuse.clone()),
-                Action::Build(_) => planned.settle(&identities, &outputs, &self.pool),
-            };
-            let all = self.pool.entry(planned.cpv.clone()).or_default();
-            if let Some(reuse) = reuse {
-                let same = all.iter().find(|pooled| pooled.build_id == reuse.build_id).unwrap();
-                outputs.insert(planned.cpv.clone(), same.output.clone().unwrap());
-                continue;
+            if matches!(planned.action, Action::Build(_)) {
+                planned.settle(&identities, &settled, &self.stock());
             }
-            let content = planned.request.key();
-            let all_of_it = Output { link: content.clone(), archives: content.clone(), tools: content.clone() };
-            let output = self.offers.get(&planned.cpv).cloned().unwrap_or(all_of_it);
-            outputs.insert(planned.cpv.clone(), output.clone());
-            let build_id = BuildId(u32::try_from(all.len()).unwrap() + 1);
+            let all = self.pool.entry(planned.cpv.clone()).or_default();
             let request = planned.request.clone();
-            all.push(Pooled { build_id, content, request, output: Some(output), altered: false });
-            built.push(planned.cpv.package.to_string());
+            let build_id = BuildId(u32::try_from(all.len()).unwrap() + 1);
+            let output = match &planned.action {
+                Action::Reuse(reuse) => {
+                    let same = all.iter_mut().find(|pooled| pooled.build_id == reuse.build_id).unwrap();
+                    if reuse.other_flags {
+                        same.request = request.clone();
+                    }
+                    same.output.clone().unwrap()
+                }
+                Action::Share(share) => {
+                    let theirs = self.others[&share.profile][&planned.cpv].iter();
+                    let theirs = theirs.clone().find(|pooled| pooled.build_id == share.build_id).unwrap();
+                    let shared = Some(share.profile.clone());
+                    all.push(Pooled { build_id, request: request.clone(), shared, ..theirs.clone() });
+                    theirs.output.clone().unwrap()
+                }
+                Action::Build(_) => {
+                    let content = request.key();
+                    let compiled = self.compiled.contains(&planned.cpv);
+                    // What runs differs with the flags, what is linked with does not.
+                    let mut plain = request.clone();
+                    plain.set("env CFLAGS", "");
+                    let (code, link) = (compiled.then(|| "`/usr/bin/x` is compiled".to_string()), plain.key());
+                    let tools = if compiled { content.clone() } else { link.clone() };
+                    let usual = Output { link, archives: tools.clone(), tools };
+                    let output = Some(self.offers.get(&planned.cpv).cloned().unwrap_or(usual));
+                    let (altered, shared, request) = (false, None, request.clone());
+                    built.push(planned.cpv.package.to_string());
+                    all.push(Pooled { build_id, content, request, output: output.clone(), altered, code, shared });
+                    output.unwrap()
+                }
+            };
+            settled.add(&planned.cpv, planned.slot.as_str(), output, request);
         }
         built.join(" ")
     }
@@ -234,16 +276,20 @@ fn what_is_forced_is_built_even_if_nothing_changed() {
     world.forced.insert(cpv("app"));
     let mut plan = world.plan();
     assert_eq!(plan.packages[2].action.to_string(), "asked for");
-    let outputs = BTreeMap::from([(cpv("lib"), world.pool[&cpv("lib")][0].output.clone().unwrap())]);
+    let lib = &world.pool[&cpv("lib")][0];
+    let mut settled = Settled::default();
+    settled.add(&cpv("lib"), "0", lib.output.clone().unwrap(), lib.request.clone());
     let identities = plan.identities();
-    assert_eq!(plan.packages[2].settle(&identities, &outputs, &world.pool), None);
+    plan.packages[2].settle(&identities, &settled, &world.stock());
+    assert_eq!(plan.packages[2].action, Action::Build(Reason::Forced));
 }
 
 #[test]
 fn another_version_in_the_pool_is_named() {
     let mut world = World::new();
     let (content, request) = (Digest::of("x"), Request::default());
-    let old = Pooled { build_id: BuildId(1), content, request, output: None, altered: false };
+    let (altered, code, shared) = (false, None, None);
+    let old = Pooled { build_id: BuildId(1), content, request, output: None, altered, code, shared };
     world.pool.insert("c/app-0.9".parse().unwrap(), vec![old]);
     assert_eq!(world.reasons()[2], "no package of this version yet, only of `c/app-0.9`");
 }
@@ -262,4 +308,152 @@ fn a_plan_survives_being_written_down() {
 fn a_long_list_of_reasons_is_cut() {
     let cpvs = ["a", "b", "c", "d", "e"].map(cpv).to_vec();
     assert_eq!(Reason::Dependencies(cpvs).to_string(), "`c/a-1`, `c/b-1`, `c/c-1`, and 2 more are built again");
+}
+
+/// `tool` is compiled and runs while `script` is built, which is text; `page` is text, too, and is built with `script`.
+/// `lib` is compiled and linked with `user`, text as well.
+fn texts(cflags: &'static str) -> World {
+    let edges: &[(&str, &str, &[Kind])] = &[
+        ("script", "tool", &[Kind::Build, Kind::Tool]),
+        ("page", "script", &[Kind::Build, Kind::Tool]),
+        ("user", "lib", &[Kind::Build, Kind::Link]),
+    ];
+    let resolution = resolution("tool script page lib user", edges);
+    World { resolution, cflags, compiled: BTreeSet::from([cpv("tool"), cpv("lib")]), ..World::new() }
+}
+
+/// Returns a profile for another processor beside `amd64`, whose packages are built.
+fn beside() -> World {
+    let mut amd64 = texts("-O2 -march=x86-64");
+    amd64.build();
+    World { others: BTreeMap::from([("amd64".parse().unwrap(), amd64.pool)]), ..texts("-O3 -march=x86-64-v3") }
+}
+
+#[test]
+fn what_holds_no_code_is_shared_with_profiles_that_differ_in_flags() {
+    let mut world = beside();
+    let plan = world.reasons();
+    assert_eq!(plan[0], "no package yet");
+    // Which is known once the tool is there, that was compiled with other flags and does the same.
+    assert_eq!(plan[1], "no package yet");
+    assert_eq!(world.build(), "tool lib");
+    for text in ["script", "page", "user"] {
+        assert_eq!(world.pool[&cpv(text)][0].shared.as_ref().unwrap().as_str(), "amd64");
+    }
+    assert!(world.reasons().iter().all(|reason| reason.starts_with("unchanged")));
+    // Known from the start: the tool is.
+    world.pool.retain(|name, _| *name == cpv("tool") || *name == cpv("lib"));
+    assert_eq!(world.reasons()[1..3], ["the same in amd64: no compiled code"; 2]);
+    assert_eq!((world.plan().shared(), world.plan().to_build().count()), (3, 0));
+}
+
+#[test]
+fn other_flags_for_the_compiler_build_again_what_is_compiled() {
+    let mut world = texts("-O2 -march=x86-64");
+    world.build();
+    world.cflags = "-O1";
+    assert_eq!(world.reasons()[0], "CFLAGS changed: `-O2 -march=x86-64` to `-O1`");
+    assert_eq!(world.build(), "tool lib");
+    assert_eq!(world.reasons(), [2, 1, 1, 2, 1].map(|build| format!("unchanged since build {build}")));
+    world.cflags = "-O3";
+    world.pool.get_mut(&cpv("tool")).unwrap().last_mut().unwrap().request.set("env CFLAGS", "-O3");
+    assert_eq!(world.reasons()[1], "no compiled code: build 1 does for any flags");
+    // What is noted for other flags is compared with from then on.
+    world.build();
+    world.uses.insert(cpv("tool"), "nls");
+    world.offers.insert(cpv("tool"), world.pool[&cpv("tool")].last().unwrap().output.clone().unwrap());
+    assert_eq!(world.build(), "tool");
+    world.share = false;
+    world.cflags = "-O0";
+    assert_eq!(world.build(), "tool script page lib user");
+}
+
+#[test]
+fn whatever_else_differs_is_not_shared() {
+    type Change = fn(&mut World);
+    let changes: [(&str, Change); 6] = [
+        ("its flags", |world| _ = world.uses.insert(cpv("script"), "nls")),
+        ("the tool's flags", |world| _ = world.uses.insert(cpv("tool"), "nls")),
+        ("what it was", |world| of_amd64(world, "script").code = Some("`/usr/bin/x` is compiled".to_string())),
+        ("the profile does not", |world| world.share = false),
+        ("the file", |world| of_amd64(world, "script").altered = true),
+        ("the rules", |world| of_amd64(world, "script").output = None),
+    ];
+    for (what, change) in changes {
+        let mut world = beside();
+        change(&mut world);
+        let built = world.build();
+        assert!(built.contains("script"), "{what}: {built}");
+    }
+    // Linked with another interface: it may be in its texts.
+    let mut world = beside();
+    world.offers.insert(cpv("lib"), output("xyz"));
+    assert_eq!(world.build(), "tool lib user");
+}
+
+fn of_amd64<'a>(world: &'a mut World, name: &str) -> &'a mut Pooled {
+    world.others.values_mut().next().unwrap().get_mut(&cpv(name)).unwrap().last_mut().unwrap()
+}
+
+#[test]
+fn what_is_found_to_hold_code_is_shared_no_more() {
+    let mut world = beside();
+    world.build();
+    // amd64 has built it again, from the same, and it came out otherwise.
+    let again = Pooled { build_id: BuildId(2), ..of_amd64(&mut world, "page").clone() };
+    let again = Pooled { code: Some("`/usr/bin/x` is compiled".to_string()), content: Digest::of("other"), ..again };
+    world.others.values_mut().next().unwrap().get_mut(&cpv("page")).unwrap().push(again.clone());
+    let reason =
+        "it was shared as holding no compiled code, which is not so any more in amd64: `/usr/bin/x` is compiled";
+    assert_eq!(world.reasons()[2], reason);
+    assert_eq!(world.build(), "page");
+    assert_eq!(world.reasons()[2], "unchanged since build 2");
+    // A third profile takes nothing either.
+    let third = World { others: world.others.clone(), ..texts("-O2 -march=x86-64-v4") };
+    let mut third = World { share: true, ..third };
+    assert_eq!(third.build(), "tool page lib");
+    // Until it is proven again.
+    let proven = Pooled { build_id: BuildId(3), code: None, ..again };
+    third.others.values_mut().next().unwrap().get_mut(&cpv("page")).unwrap().push(proven);
+    third.pool.remove(&cpv("page"));
+    assert_eq!(third.build(), "");
+    assert_eq!(third.pool[&cpv("page")][0].shared.as_ref().unwrap().as_str(), "amd64");
+}
+
+#[test]
+fn a_profile_that_stops_sharing_builds_what_it_took() {
+    let mut world = beside();
+    world.build();
+    world.share = false;
+    let reason = "it was taken over from amd64, and `share` is now false in the profile";
+    assert_eq!(world.reasons()[1], reason);
+    assert_eq!(world.build(), "script page user");
+    assert_eq!(world.build(), "");
+}
+
+#[test]
+fn what_the_profile_says_of_tools_and_archives_holds_for_the_whole_plan() {
+    for (changed, offered, archives, tools, built) in [
+        ("lib", "xyx", true, Tools::Any, "lib app"),
+        ("lib", "xyx", false, Tools::Any, "lib"),
+        ("lib", "yxx", false, Tools::Never, "lib app"),
+        ("gen", "xxy", true, Tools::Any, "gen app"),
+        ("gen", "xxy", true, Tools::Abi, "gen"),
+        ("gen", "yxy", true, Tools::Abi, "gen app"),
+        ("gen", "yxy", true, Tools::Never, "gen"),
+    ] {
+        let mut world = roles();
+        world.policy = Policy { archives, tools };
+        for name in ["base", "libc", "gen", "lib", "app"] {
+            world.offers.insert(cpv(name), output("xxx"));
+        }
+        world.build();
+        world.uses.insert(cpv(changed), "nls");
+        world.offers.insert(cpv(changed), output(offered));
+        assert_eq!(world.build(), built, "{changed} {offered} {archives} {tools:?}");
+        assert_eq!(world.plan().to_build().count(), 0);
+        // Another choice builds nothing by itself, unless what it left out has changed meanwhile.
+        world.policy = Policy::default();
+        assert_eq!(world.plan().to_build().count() > 0, built.len() == 3 && (archives, tools) != (true, Tools::Any));
+    }
 }

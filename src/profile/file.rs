@@ -8,11 +8,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Backend;
 use super::limits::{Cpus, IoWeight, Size, Span, Swap};
 use super::text::{
     Arch, Chost, Description, Feature, Folder, Keyword, License, Options, PackageLine, UseWord, Variable, VariableValue,
 };
+use super::{Archives, Backend, Tools};
 use crate::atom::{Atom, CpuList, Name, NameError};
 use crate::config::{self, Diagnostic, Mirror, PortageProfile, Source};
 
@@ -53,6 +53,16 @@ pub struct ProfileFile {
     pub(super) mirrors: Option<Spanned<Vec<Spanned<Mirror>>>>,
     pub(super) key: Option<Spanned<Name>>,
     pub(super) source_date_epoch: Option<Spanned<u64>>,
+    pub(super) share: Option<Spanned<bool>>,
+    #[serde(default)]
+    pub(super) rebuild: RebuildTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RebuildTable {
+    pub(super) archives: Option<Spanned<Archives>>,
+    pub(super) tools: Option<Spanned<Tools>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::Backend;
 use super::file::{OneOrMany, ProfileFile};
 use super::limits::{Cpus, IoWeight, Size, Span, Swap};
 use super::text::{
     Arch, Chost, Description, Feature, Folder, Keyword, License, Options, PackageLine, UseWord, Variable, VariableValue,
 };
+use super::{Archives, Backend, Tools};
 use crate::atom::{Atom, CpuList, Name};
 use crate::config::{At, Mirror, PortageProfile, Source, plain};
 
@@ -59,6 +59,9 @@ pub(super) struct Merged {
     pub(super) mirrors: Option<At<Vec<Mirror>>>,
     pub(super) key: Option<At<Name>>,
     pub(super) source_date_epoch: Option<At<u64>>,
+    pub(super) share: Option<At<bool>>,
+    pub(super) archives: Option<At<Archives>>,
+    pub(super) tools: Option<At<Tools>>,
 }
 
 impl Merged {
@@ -107,6 +110,9 @@ impl Merged {
         over(&mut self.mirrors, file.mirrors.map(plain), source);
         over(&mut self.key, file.key, source);
         over(&mut self.source_date_epoch, file.source_date_epoch, source);
+        over(&mut self.share, file.share, source);
+        over(&mut self.archives, file.rebuild.archives, source);
+        over(&mut self.tools, file.rebuild.tools, source);
     }
 }
 

@@ -16,7 +16,7 @@ use super::file::{OneOrMany, ProfileFile};
 use super::limits::Limits;
 use super::merge::Merged;
 use super::text::{Arch, Options};
-use super::{Backend, Flags, PackageLines, Places, Profile, ProfileError};
+use super::{Backend, Flags, PackageLines, Places, Profile, ProfileError, Rebuild};
 use crate::atom::Name;
 use crate::config::{At, Config, Diagnostic, Found, Kind, SearchError, Source, closest, listed, tidy};
 
@@ -275,6 +275,11 @@ fn finish(
         mirrors: places.take("mirrors", mirrors).unwrap_or_default(),
         key: key.value,
         source_date_epoch: places.take("source-date-epoch", epoch),
+        share: places.take("share", merged.share).unwrap_or(true),
+        rebuild: Rebuild {
+            archives: places.take("rebuild.archives", merged.archives).unwrap_or_default(),
+            tools: places.take("rebuild.tools", merged.tools).unwrap_or_default(),
+        },
         native,
         files,
         places,

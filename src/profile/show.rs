@@ -34,6 +34,7 @@ impl Profile {
         if let Some(epoch) = self.source_date_epoch {
             out.line("source-date-epoch", &epoch.to_string());
         }
+        out.line("share", if self.share { "true" } else { "false" });
         out.table("flags", |out| {
             let flags = &self.flags;
             let all: [(&str, &Option<Options>); 7] = [
@@ -69,6 +70,10 @@ impl Profile {
             for (variable, value) in &self.env {
                 out.one(&format!("env.{variable}"), value);
             }
+        });
+        out.table("rebuild", |out| {
+            out.one("rebuild.archives", self.rebuild.archives);
+            out.one("rebuild.tools", self.rebuild.tools);
         });
         out.table("limits", |out| {
             let limits = &self.limits;

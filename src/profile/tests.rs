@@ -180,6 +180,7 @@ fn what_show_prints_is_a_profile_that_means_the_same() {
     ]
     mirrors = ["profiles/dist", "https://m.example"]  # profiles/own.toml:3
     key = "default"  # <bindery>/bindery.toml:6
+    share = true  # not set: bindery's default
 
     [flags]
     cflags = "-O2 -pipe"  # profiles/own.toml:5
@@ -198,6 +199,10 @@ fn what_show_prints_is_a_profile_that_means_the_same() {
     [env]
     L10N = 'de \ $x'  # profiles/own.toml:12
 
+    [rebuild]
+    archives = "any"  # not set: bindery's default
+    tools = "any"  # not set: bindery's default
+
     [limits]
     cpus = 1.5  # profiles/base.toml:10
     memory = "1.500000000kB"  # profiles/base.toml:7
@@ -205,6 +210,26 @@ fn what_show_prints_is_a_profile_that_means_the_same() {
     time = "1h 30m"  # profiles/base.toml:9
     silence = "30m"  # not set: bindery's default
     "#);
+}
+
+#[test]
+fn what_is_shared_and_what_rebuilds_is_inherited_and_checked() {
+    let parent = format!("{BASE}share = false\n[rebuild]\ntools = \"abi\"\n");
+    let own = "version = 1\ninherits = \"base\"\n[rebuild]\narchives = \"never\"\n";
+    let project = Project::new(&[("base", &parent), ("own", own), ("plain", BASE)]);
+    let own = project.load("own").unwrap();
+    assert_eq!((own.share, own.rebuild.archives, own.rebuild.tools), (false, Archives::Never, Tools::Abi));
+    let plain = project.load("plain").unwrap();
+    assert_eq!((plain.share, plain.rebuild), (true, Rebuild::default()));
+    for (text, said) in [
+        ("[rebuild]\ntools = \"content\"\n", "unknown variant `content`, expected one of `any`, `abi`, `never`"),
+        ("[rebuild]\narchives = \"abi\"\n", "unknown variant `abi`, expected `any` or `never`"),
+        ("[rebuild]\nheaders = \"any\"\n", "unknown field `headers`"),
+    ] {
+        project.write("profiles/plain.toml", &format!("{BASE}{text}"));
+        let error = project.load("plain").unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+    }
 }
 
 #[test]

@@ -30,15 +30,20 @@ fn name(path: &Path) -> Option<&str> {
     path.file_name().and_then(|name| name.to_str())
 }
 
-/// Returns the package, as `category/name`, that was probably meant by an atom that matches none.
-pub fn meant(known: &[Cpv], atom: &Atom) -> Option<String> {
+/// Returns the package, as `category/name` or `name`, that an atom is about.
+pub fn named(atom: &Atom) -> String {
     let text = atom.as_str();
     let bare = text.trim_start_matches(['!', '<', '>', '=', '~']);
     let bare = bare.split([':', '[']).next().unwrap_or_default();
-    let bare = match bare.parse::<Cpv>() {
+    match bare.parse::<Cpv>() {
         Ok(cpv) if text != bare => cpv.cp(),
         _ => bare.to_string(),
-    };
+    }
+}
+
+/// Returns the package, as `category/name`, that was probably meant by an atom that matches none.
+pub fn meant(known: &[Cpv], atom: &Atom) -> Option<String> {
+    let bare = named(atom);
     let names: Vec<String> = known.iter().map(Cpv::cp).collect();
     // A package that is there, and cannot be had, is not misspelt.
     if names.contains(&bare) {

@@ -116,8 +116,14 @@ impl Bench {
         let home = home(who);
         std::fs::create_dir_all(&home).unwrap();
         let config = tempfile::Builder::new().prefix("bindery-config-").tempdir_in(&home).unwrap();
+        Self::with(who, test, config)
+    }
+
+    /// Likewise, with this folder for its configuration.
+    pub(crate) fn with(who: Who, test: &str, config: tempfile::TempDir) -> Self {
+        let home = home(who);
         let bench = Self { who, state: home.join("state"), config, profile: test.to_string() };
-        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let tests = tests();
         let toml = format!(
             "version = 1\n[defaults]\nimage = \"debian-portage\"\ntrees = [\"bindery-test\"]\nkey = \"default\"\n\
              [trees.bindery-test]\npath = \"{0}/tree\"\n[trees.bindery-broken]\npath = \"{0}/tree-broken\"\n",
@@ -137,9 +143,10 @@ impl Bench {
         bench
     }
 
-    /// Writes the profile: `amd64` and what is given here.
+    /// Writes the profile: `amd64` and what is given here. Nothing is shared: other tests' profiles have the same packages.
     pub(crate) fn write_profile(&self, more: &str) {
-        self.write(&format!("profiles/{}.toml", self.profile), &format!("version = 1\ninherits = \"amd64\"\n{more}"));
+        let text = format!("version = 1\ninherits = \"amd64\"\nshare = false\n{more}");
+        self.write(&format!("profiles/{}.toml", self.profile), &text);
     }
 
     /// Writes the profile with the trees `bindery-test`, `bindery-broken` and `trees`, and what is given here.
@@ -227,7 +234,7 @@ impl Bench {
         let text = |path: &Path| path.to_str().unwrap().to_string();
         let (profile, output) = (self.profile.as_str(), text(&subscription));
         self.run(&["client", "config", "--profile", profile, "--uri", uri, "--output", &output]).works();
-        let tests = readable(self.who, &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"), &home(self.who));
+        let tests = readable(self.who, &tests(), &home(self.who));
         let binds = [
             format!("{}:/var/db/repos/bindery-test", text(&tests.join("tree"))),
             format!("{output}:/mnt/client"),
@@ -247,7 +254,7 @@ impl Bench {
     }
 
     /// Makes image, key and archives, once for all tests of a user.
-    fn ready(&self) {
+    pub(crate) fn ready(&self) {
         let lock = std::fs::File::create(self.state.with_extension("lock")).unwrap();
         lock.lock().unwrap();
         let _ = std::fs::remove_dir_all(self.profile_dir());
@@ -256,7 +263,7 @@ impl Bench {
         }
         // Says nothing where the image is made and its definition the same; else it makes it.
         self.run(&["run", "--image", "debian-portage", "--", "true"]).works();
-        let distfiles = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/distfiles");
+        let distfiles = tests().join("distfiles");
         let folder = self.state.join("cache/distfiles");
         let said: Said = Command::new(distfiles).arg(&folder).output().unwrap().into();
         said.works();
@@ -295,7 +302,7 @@ pub(crate) fn tool(program: &str, args: &[&str]) -> String {
 }
 
 /// Returns the user that `BINDERY_TEST_USER` names.
-fn other() -> String {
+pub(crate) fn other() -> String {
     std::env::var("BINDERY_TEST_USER").unwrap_or_else(|_| {
         panic!(
             "BINDERY_TEST_USER names no ordinary user with subordinate ids, whom root's tests need: \
@@ -304,7 +311,30 @@ fn other() -> String {
     })
 }
 
-fn home(who: Who) -> PathBuf {
+/// Names the folder of the ordinary user's where a test of root's runs itself as that user.
+pub(crate) const HOME: &str = "BINDERY_TEST_HOME";
+
+/// Returns whether root runs this program as an ordinary user.
+pub(crate) fn is_other() -> bool {
+    std::env::var_os(HOME).is_some()
+}
+
+/// Returns this clone's folder of tests, or the user's copy of it.
+pub(crate) fn tests() -> PathBuf {
+    match std::env::var_os(HOME) {
+        Some(home) => Path::new(&home).join("tests"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"),
+    }
+}
+
+pub(crate) fn home(who: Who) -> PathBuf {
+    match (who, std::env::var_os(HOME)) {
+        (Who::Me, Some(home)) => PathBuf::from(home),
+        (who, _) => usual_home(who),
+    }
+}
+
+fn usual_home(who: Who) -> PathBuf {
     match who {
         Who::Me => Path::new(env!("CARGO_TARGET_TMPDIR")).join("chain"),
         Who::Other => PathBuf::from(format!("/var/tmp/bindery-test-{}", other())),
@@ -312,9 +342,10 @@ fn home(who: Who) -> PathBuf {
 }
 
 /// Returns bindery where the user can read it: the clone may lie in a folder that only root enters.
-fn program(who: Who) -> PathBuf {
+pub(crate) fn program(who: Who) -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_bindery"));
     match who {
+        Who::Me if is_other() => home(who).join("bindery"),
         Who::Me => program.to_path_buf(),
         Who::Other => {
             let copy = home(who).join("bindery");

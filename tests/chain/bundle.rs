@@ -69,6 +69,7 @@ fn content(bundle: &Path, cpv: &Cpv) -> String {
     let output = bundle.join("normalised");
     let input = input.unwrap_or_else(|| panic!("no package below {}", built.display()));
     let options = NormaliseOptions {
+        signed: false,
         input,
         output,
         cpv: cpv.clone(),

@@ -75,6 +75,10 @@ fn who_is_built_again_depends_on_what_they_can_see() {
     assert!(why(&plan, "own/app-1").contains("`own/lib-1` is built again"), "{plan}");
     let said = bench.build(&["own/table"]);
     said.works().fails(0, &["built own/lib-1, build 3"]).lacks("built own/app-1").lacks("built own/table-1");
+    let same = "own/app-1 is used again: `own/lib-1` was built again and offers it the same";
+    said.fails(0, &[same]);
+    // Which the run's record says, too.
+    bench.run(&["log", "--run", &said.run()]).works().prints(&[same]);
     assert_ne!(facts(&bench, "lib", 3)["content"], facts(&bench, "lib", 2)["content"]);
 
     // Another exported symbol: once the library is there, the plan says why.
@@ -87,11 +91,27 @@ fn who_is_built_again_depends_on_what_they_can_see() {
     file("lib/files/own.c", "int own(void) { return 43; }\n");
     bench.build(&["own/lib"]).works();
     assert!(why(&bench.build(&["own/app", "--pretend"]), "own/app-1").contains("unchanged since build 1"));
+    // Of the same in one run, an event says it: which symbol, and that a run of the program may see it.
+    file("lib/files/own.c", "int own(void) { return 43; }\nint other(void) { return 7; }\n");
+    let said = bench.run(&["--json", "build", "--profile", &bench.profile, "own/table"]);
+    let settled = said.works().out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let settled: Vec<_> = settled.filter(|event| event["event"] == "settled").collect();
+    let because = |package: &str| {
+        let event = settled.iter().find(|event| event["cpv"] == package);
+        event.unwrap_or_else(|| panic!("nothing of {package} in {settled:?}"))["because"].to_string()
+    };
+    let app = because("own/app-1");
+    assert!(
+        app.contains("`own/lib`'s ABI changed") && app.contains("symbol `other` is new in `/usr/lib64/libown.so.1`")
+    );
+    assert!(because("own/table-1").contains("`own/lib` changed, which runs while it is built"));
+    file("lib/files/own.c", "int own(void) { return 43; }\n");
+    bench.build(&["own/app"]).works();
 
     // A header, if only a comment in it.
     file("lib/files/own.h", "/* The answer. */\nint own(void);\n");
     let said = bench.build(&["own/app"]);
-    said.works().fails(0, &["built own/lib-1, build 6", "built own/app-1, build 1"]);
+    said.works().fails(0, &["built own/lib-1, build 7", "built own/app-1, build 1"]);
 
     // Flags for the compiler concern all that may be compiled.
     bench.write_profile("trees = [\"bindery-test\", \"own\"]\n[flags]\ncflags = \"-O1\"\n");

@@ -12,13 +12,16 @@ mod client;
 mod everywhere;
 #[path = "../common/executable.rs"]
 mod executable;
+mod explained;
 mod failures;
 mod hosts;
 mod keys;
 mod kills;
 mod limits;
+mod matrix;
 mod nothing;
 mod refusals;
 mod rooms;
+mod share;
 mod started;
 mod tracer;

@@ -67,19 +67,73 @@ fn a_flipped_byte_in_the_pool_is_noticed_and_the_package_is_built_again() {
 }
 
 #[test]
+fn another_image_is_noticed_by_the_very_next_plan() {
+    let bench = bench("nothing-image");
+    bench.build(&["own/plain"]).works();
+    plan(&bench).lacks(ASKED).prints(&["unchanged since build 1"]);
+    // The usual one without a compiler: no more than it takes to make a plan, so that it is made soon.
+    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/debian-portage.toml");
+    let usual = std::fs::read_to_string(usual).unwrap();
+    let (before, rest) = usual.split_once("\npackages = [").unwrap();
+    let (_, after) = rest.split_once("\n]\n").unwrap();
+    bench.write("images/small.toml", &format!("{before}\npackages = [\"python3\", \"file\"]\n{after}"));
+    let profile = "trees = [\"bindery-test\", \"own\"]\n";
+    bench.write_profile(&format!("image = \"small\"\n{profile}"));
+    let said = plan(&bench);
+    assert!(said.err.contains(ASKED), "{said}");
+    let why = bench.run(&["plan", "--profile", &bench.profile, "own/plain", "--why", "plain"]);
+    why.works().prints(&["own/plain-1: build", "compiler changed: gcc-14 "]);
+    bench.write_profile(profile);
+    plan(&bench).lacks(ASKED).prints(&["unchanged since build 1"]);
+}
+
+#[test]
+fn what_another_bindery_left_is_noticed_by_the_very_next_plan() {
+    let bench = bench("nothing-version");
+    bench.build(&["own/plain"]).works();
+    plan(&bench).prints(&["unchanged since build 1"]);
+    // There is only this one to run: the record says what another would have written. That the resolver is asked again by
+    // another version is tested where answers are kept (`build/answer.rs`).
+    let record = bench.profile_dir().join("pool/own/plain/plain-1-1.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let with = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        change(&mut json);
+        std::fs::remove_file(&record).unwrap();
+        std::fs::write(&record, serde_json::to_string_pretty(&json).unwrap()).unwrap();
+        bench.build(&["own/plain", "--pretend"])
+    };
+    // One that made other packages of the same inputs.
+    let said = with(&|json| json["origin"]["inputs"]["version"] = "0".into());
+    said.works().prints(&["bindery's way of building changed"]);
+    // One with other rules for what a package offers, and one that knew none.
+    let said = with(&|json| json["facts"]["offers"]["version"] = 0.into());
+    said.works().prints(&["its record has no output digest: an earlier bindery wrote it"]);
+    let said = with(&|json| {
+        json["version"] = 1.into();
+        json["facts"].as_object_mut().unwrap().remove("offers");
+    });
+    said.works().prints(&["its record has no output digest: an earlier bindery wrote it"]);
+    // A newer one: refused, with the way out.
+    let said = with(&|json| json["version"] = 99.into());
+    said.fails(4, &["says format 99, this bindery reads 1 to 3; use the bindery that wrote it, or another --state"]);
+    with(&|_| ()).works().prints(&["unchanged since build 1"]);
+}
+
+#[test]
 fn a_plan_says_what_stays_published_why_something_is_built_and_draws_itself() {
     let bench = bench("nothing-plan");
     bench.write_tree(&[("user", "BDEPEND=\"own/plain\"\nRDEPEND=\"own/plain\"\n")]);
     let plan = |args: &[&str]| bench.run(&[&["plan", "--profile", &bench.profile], args].concat());
     let said = plan(&["own/user"]);
-    said.works().prints(&["2 to build from 0 B to download, 0 unchanged, 0 kept", "no package yet"]);
+    said.works().prints(&["2 to build, nothing to download, 0 unchanged, 0 kept", "no package yet"]);
     bench.build(&["own/user"]).works();
     let said = plan(&["own/plain"]);
     said.works().prints(&["0 to build, 1 unchanged, 1 kept", "keep", "published before as build 1, and not asked for"]);
     // Another ebuild: what took how long is known now.
     bench.write_tree(&[("user", "BDEPEND=\"own/plain\"\nRDEPEND=\"own/plain\"\n# changed\n")]);
     let said = plan(&["own/user"]);
-    said.works().prints(&["1 to build from 0 B to download in about ", ", 1 unchanged, 0 kept", "the ebuild changed"]);
+    said.works().prints(&["1 to build, nothing to download, in about ", ", 1 unchanged, 0 kept", "the ebuild changed"]);
     let said = plan(&["own/user", "--why", "user"]);
     said.works().prints(&["own/user-1: build", "because       the ebuild changed", "built with    own/plain-1"]);
     plan(&["own/user", "--why", "own/plain"]).works().prints(&["own/plain-1: reuse", "built for     own/user-1"]);

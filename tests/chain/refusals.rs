@@ -10,7 +10,7 @@ fn an_unknown_name_is_told_with_what_was_probably_meant() {
     bench.run(&["build", "--profile", "adm64", hello]).fails(1, &["there is no profile `adm64`"]).fails(1, &known);
 
     bench.write_profile("image = \"debian-portag\"\n");
-    let place = format!("profiles/{}.toml:3:9", bench.profile);
+    let place = format!("profiles/{}.toml:4:9", bench.profile);
     let texts = ["there is no image `debian-portag`", &place, "did you mean `debian-portage`?", "known images:"];
     bench.build(&[hello]).fails(1, &texts);
     let texts = ["there is no image `debian-portag`", "known are `debian-portage`", "definitions are looked for in"];
@@ -169,23 +169,24 @@ fn what_cannot_be_planned_is_told_with_what_to_change() {
         (
             "refused/unsatisfiable",
             vec![
-                "no tree has `no-such/package`, needed by `refused/unsatisfiable-1`; add a tree that has it to `trees`",
+                "no tree has `no-such/package`\n    `refused/unsatisfiable-1` wants `no-such/package`, asked for\n    add a \
+                 tree that has it to `trees`",
             ],
         ),
         (
             "refused/cycle-a",
             vec![
-                "packages need each other before they can be built: `refused/cycle-a-1` needs `refused/cycle-b-1` needs \
-                 `refused/cycle-a-1`; switch off a USE flag of one",
+                "packages need each other before they can be built\n    `refused/cycle-a-1` needs `refused/cycle-b-1` to \
+                 build and to run",
             ],
         ),
         ("refused/required-use", vec!["`refused/required-use-1`", "`^^ ( gui text )`", "`package.use`"]),
         ("refused/licence", vec!["add `=refused/licence-1 bindery-EULA` to `package.license`"]),
-        ("refused/keyword", vec!["~amd64 keyword; add `=refused/keyword-1 ~amd64` to `package.accept-keywords`"]),
+        ("refused/keyword", vec!["`~amd64` keyword", "add `=refused/keyword-1 ~amd64` to `package.accept-keywords`"]),
         ("refused/use-dependency", vec!["add `=app-misc/hello-2.10 nls` to `package.use`"]),
         (
             "refused/blocker",
-            vec!["`refused/blocker-1` cannot be installed together with `app-misc/hello`: leave one of them out"],
+            vec!["`refused/blocker-1` cannot be installed together with `app-misc/hello`", "leave one of them out"],
         ),
     ] {
         let said = bench.build(&[asked, "--pretend"]);

@@ -201,7 +201,7 @@ fn tells_unused(bench: &Bench) {
     let events = std::fs::read_to_string(bench.state.join("state/runs").join(said.run()).join("events.jsonl")).unwrap();
     assert_eq!(events.lines().filter(|line| line.contains("\"event\":\"unused\"")).count(), 1, "{events}");
     // What its package is installed by Portage reads everything: then nothing is claimed.
-    let phase = "pkg_postinst() { touch \"${EROOT}\"/var/lib/own || die; }\n";
+    let phase = "pkg_postinst() { mkfifo \"${EROOT}\"/var/lib/own || die; }\n";
     bench.write_tree(&[("headers", &format!("{}{phase}", header("own")))]);
     let said = bench.build(&["own/declares"]);
     said.works().lacks("did not use");

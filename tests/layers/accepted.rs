@@ -10,13 +10,14 @@ pub(crate) struct Accepted {
     /// `folder`, `file` or any kind.
     kind: &'static str,
     what: &'static str,
-    #[expect(dead_code, reason = "it is there to be read, and shown with the row")]
     why: &'static str,
 }
 
 const fn row(path: &'static str, kind: &'static str, what: &'static str, why: &'static str) -> Accepted {
     Accepted { path, kind, what, why }
 }
+
+const OF_PHASES: &str = "what a phase writes has the time of the merge; here it has the package's";
 
 /// What may differ; everything else may not.
 pub(crate) const ACCEPTED: &[Accepted] = &[
@@ -33,6 +34,13 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     row("/etc/environment.d/10-gentoo-env.conf", "file", "time", "generated"),
     row("/etc/ld.so.conf", "file", "time", "generated"),
     row("/etc/ld.so.cache", "file", "time", "generated; the bytes are the same"),
+    row("/etc/passwd", "file", "time", "generated"),
+    row("/etc/group", "file", "time", "generated"),
+    row("/etc/shells", "file", "time", OF_PHASES),
+    row("/etc/cron.allow", "file", "time", OF_PHASES),
+    row("/var/cache/phases/index", "file", "time", OF_PHASES),
+    row("/usr/share/phases/changed", "file", "time", OF_PHASES),
+    row("/usr/share/phases/added/four", "file", "time", OF_PHASES),
     row("/var/db/pkg/*/*/BINPKGMD5", "file", "missing", "changes with the signature, and nothing reads it"),
     row(
         "/var/db/pkg/*/*/COUNTER",
@@ -116,8 +124,10 @@ fn may_differ(file: &str, line: &str) -> bool {
     }
 }
 
-/// Returns a line of CONTENTS without the time, where it is a link's.
+/// Returns a line of CONTENTS without the time, where it is a link's or that of what a phase wrote.
 fn without_time(file: &str, line: &str) -> String {
-    let link = file == "CONTENTS" && line.starts_with("sym ");
-    line.rsplit_once(' ').filter(|_| link).map_or(line, |(rest, _)| rest).to_string()
+    let written = |path: &str| matches!(row_of(path, "file", "time"), Some(row) if ACCEPTED[row].why == OF_PHASES);
+    let path = line.strip_prefix("obj ").and_then(|rest| rest.split(' ').next());
+    let without = file == "CONTENTS" && (line.starts_with("sym ") || path.is_some_and(written));
+    line.rsplit_once(' ').filter(|_| without).map_or(line, |(rest, _)| rest).to_string()
 }

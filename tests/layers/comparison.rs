@@ -8,7 +8,7 @@ use bindery::layer::stack::stack;
 use bindery::process::chain;
 
 use crate::accepted::{self, Database};
-use crate::bench::shop;
+use crate::bench::{merging, shop};
 
 /// What a root has at a path: kind, mode, owner, group, time, digest or target.
 type Tree = BTreeMap<String, Vec<String>>;
@@ -16,9 +16,9 @@ type Tree = BTreeMap<String, Vec<String>>;
 const LIST: &str = include_str!("list.py");
 
 /// Returns a script that prints what is in the root, then the database, after a merge.
-fn looked_at(merging: &str) -> String {
+fn looked_at(command: &str) -> String {
     let show = |script: &str| format!("python3 - <<'EOF'\n{script}\nEOF\n");
-    format!("{merging}\n{}echo\n{}", show(LIST), show(Database::SHOW))
+    format!("{command}\n{}echo\n{}", show(LIST), show(Database::SHOW))
 }
 
 fn tree(text: &str) -> (Tree, Database) {
@@ -33,13 +33,8 @@ fn tree(text: &str) -> (Tree, Database) {
 #[test]
 fn image_and_layers_are_what_a_merge_leaves() {
     let shop = shop();
-    let atoms: Vec<_> = shop.entries.iter().map(|entry| format!("={}", entry.facts.cpv)).collect();
-    let merging = format!(
-        "ACCEPT_KEYWORDS='**' ACCEPT_LICENSE='*' FEATURES=binpkg-ignore-signature PKGDIR=/mnt/packages \
-         emerge --usepkgonly --nodeps --oneshot --quiet --color=n {} >&2",
-        atoms.join(" ")
-    );
-    let merged = shop.run(shop.image.layers.clone(), &looked_at(&merging)).works();
+    let packages: Vec<_> = shop.entries.iter().map(|entry| entry.facts.cpv.clone()).collect();
+    let merged = shop.run(shop.image.layers.clone(), &looked_at(&merging(&packages))).works();
     let merge = Merge::default();
     let lower = stack(&shop.context(&merge), &shop.layers(), &AtomicBool::new(false));
     let stacked = shop.run(lower.unwrap_or_else(|e| panic!("{}", chain(&e))), &looked_at("")).works();

@@ -111,7 +111,7 @@ fn layers_that_hide_each_others_files_are_not_stacked() {
 }
 
 #[test]
-fn a_package_whose_phases_do_something_is_no_layer() {
+fn a_package_whose_phases_do_something_is_no_layer_before_it_is_merged() {
     let shop = shop();
     let merge = Merge::default();
     let package = Package { file: &shop.phase.file, facts: &shop.phase.facts };

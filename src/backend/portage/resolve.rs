@@ -4,7 +4,9 @@
 use crate::atom::Atom;
 use crate::backend::Step;
 
-const PROGRAM: &str = include_str!("plan.py");
+/// In this order it is one program.
+const PROGRAM: &str =
+    concat!(include_str!("plan.py"), "\n\n", include_str!("problems.py"), "\n\n", include_str!("answer.py"));
 
 /// Returns the step. Its standard output is the resolution as JSON and nothing else.
 pub(super) fn step(atoms: &[Atom]) -> Step {

@@ -1,49 +1,108 @@
-//! What stands in the way of a plan, and what to change about it.
+//! What stands in the way of a plan, as data: what it is about, who wants it, what would have to be different.
+//!
+//! [`text`] says it in words, [`remedy`](super::remedy) what to change.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
 
 use super::{Line, Word};
 use crate::atom::{Cpv, RootPath};
 
-/// One thing that stands in the way. Shown, it says what to change.
+mod text;
+pub(super) use text::flags;
+
+/// How many problems an answer may name.
+pub(super) const MOST: usize = 100;
+
+/// USE flags, and whether they have to be on.
+pub type Flags = BTreeMap<Word, bool>;
+
+/// One thing that stands in the way.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum Problem {
-    /// Nothing satisfies an atom.
+    /// Nothing satisfies an atom, and no single change of keywords, licences, masks or USE flags would help.
     Unsatisfied {
-        /// The atom.
-        atom: Line,
-        /// The package that depends on it; nothing where it was asked for.
-        wanted_by: Option<Cpv>,
-        /// The versions that would, if something were different.
+        /// Who wants it; the atom is the first link's.
+        chain: Chain,
+        /// The versions that the atom allows, newest first, and what is wrong with each.
         candidates: Vec<Candidate>,
+        /// Versions of the same package that it does not allow.
+        others: Vec<Version>,
+    },
+    /// A package is needed that the configuration masks.
+    Masked {
+        /// The package.
+        cpv: Cpv,
+        /// Everything that masks it.
+        masks: Vec<Mask>,
+        /// Who wants it.
+        chain: Chain,
     },
     /// A package is needed with other USE flags.
     Use {
         /// The package.
         cpv: Cpv,
-        /// The flags, and whether they have to be on.
-        changes: BTreeMap<Word, bool>,
+        /// The flags.
+        changes: Flags,
+        /// Who wants them so.
+        chain: Chain,
     },
-    /// Two versions want the same slot.
+    /// A package is needed with a flag by some, and without it by others.
+    UseConflict {
+        /// The package.
+        cpv: Cpv,
+        /// The flags.
+        flags: Vec<Word>,
+        /// Who wants them how.
+        chains: Vec<Chain>,
+    },
+    /// The flags of a package contradict its REQUIRED_USE.
+    RequiredUse {
+        /// The package.
+        cpv: Cpv,
+        /// What they have to fulfil.
+        demand: Demand,
+        /// Who wants it.
+        chain: Chain,
+    },
+    /// Several versions want the same slot.
     Slot {
         /// The slot.
         slot: Line,
         /// The versions.
-        cpvs: Vec<Cpv>,
+        packages: Vec<Wanted>,
+        /// USE changes that would let all agree on one version, each a set of them.
+        ways: Vec<Vec<FlagsOf>>,
     },
-    /// A package cannot be installed together with another.
+    /// Packages cannot be installed together.
     Blocker {
-        /// What it blocks.
+        /// What is blocked, with `!` (weak) or `!!` (strong) before it.
         atom: Line,
         /// The packages that block it.
-        cpvs: Vec<Cpv>,
+        by: Vec<Wanted>,
+        /// The packages that it means here.
+        blocked: Vec<Wanted>,
     },
     /// Packages need each other before they can be built.
     Cycle {
-        /// The packages, each needing the next.
-        cpvs: Vec<Cpv>,
+        /// The packages, each needing the next, and the last the first.
+        steps: Vec<Step>,
+        /// USE changes, each of which would break it.
+        ways: Vec<FlagsOf>,
+        /// Who wants the first.
+        chain: Chain,
+    },
+    /// Several packages have the name that was asked for.
+    Ambiguous {
+        /// What was asked for.
+        atom: Line,
+        /// The packages.
+        names: Vec<Line>,
+    },
+    /// What was asked for is not an atom.
+    Malformed {
+        /// What was asked for.
+        atom: Line,
     },
     /// An ebuild cannot even be read.
     Unreadable {
@@ -62,106 +121,172 @@ pub enum Problem {
     },
 }
 
-/// A version that satisfies an atom but for some reason.
+/// Who wants something, and who wants that in turn, up to what was asked for.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Chain(Vec<Link>);
+
+impl Chain {
+    /// Returns the links, the nearest first.
+    pub fn links(&self) -> &[Link] {
+        &self.0
+    }
+
+    /// Returns the atom that the nearest wants.
+    pub fn atom(&self) -> Option<&Line> {
+        self.0.first().map(|link| &link.atom)
+    }
+}
+
+/// One who wants something.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Link {
+    /// What is wanted, as the ebuild, the set or the user says it.
+    pub atom: Line,
+    /// The package that wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpv: Option<Cpv>,
+    /// The set that it is part of. Neither this nor a package: it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Word>,
+    /// Flags of the package as they are, `-flag` for those that are off; were any one of them otherwise, it would not want
+    /// it. None where others want the same.
+    #[serde(default, rename = "use", skip_serializing_if = "Vec::is_empty")]
+    pub use_flags: Vec<Word>,
+}
+
+/// A version that an atom allows.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Candidate {
     /// The version.
     pub cpv: Cpv,
-    /// Why it is masked, in the package manager's words.
-    pub masks: Vec<Line>,
-    /// The flags it knows.
-    pub iuse: BTreeSet<Word>,
-    /// What its flags have to fulfil.
-    pub required_use: Line,
+    /// What masks it.
+    pub masks: Vec<Mask>,
+    /// Flags that the atom names and it does not have.
+    #[serde(default)]
+    pub lacks: Vec<Word>,
+    /// Flags that have to be on and that a Portage profile masks.
+    #[serde(default)]
+    pub masked: Vec<Word>,
+    /// Flags that have to be off and that a Portage profile forces.
+    #[serde(default)]
+    pub forced: Vec<Word>,
+    /// Flags that have to be different.
+    #[serde(default)]
+    pub changes: Flags,
+    /// What its flags would have to fulfil then.
+    #[serde(default)]
+    pub required_use: Option<Demand>,
+    /// Flags of the one who wants it, with which that would take it as it is.
+    #[serde(default)]
+    pub parent: Flags,
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsatisfied { atom, wanted_by, candidates } => unsatisfied(f, atom, wanted_by.as_ref(), candidates),
-            Self::Use { cpv, changes } => {
-                let flags: Vec<String> =
-                    changes.iter().map(|(flag, on)| if *on { flag.to_string() } else { format!("-{flag}") }).collect();
-                write!(f, "`{cpv}` is needed with USE=`{0}`: add `={cpv} {0}` to `package.use`", flags.join(" "))
-            }
-            Self::Slot { slot, cpvs } => {
-                write!(f, "only one version of `{slot}` can be installed, and {} are needed", list(cpvs, " and "))
-            }
-            Self::Blocker { atom, cpvs } => {
-                let atom = atom.as_str().trim_start_matches('!');
-                write!(f, "{} cannot be installed together with `{atom}`: leave one of them out", list(cpvs, ", "))
-            }
-            Self::Cycle { cpvs } => {
-                let cycle = list(cpvs, " needs ");
-                let first = cpvs.first().map(|cpv| format!(" needs `{cpv}`")).unwrap_or_default();
-                write!(
-                    f,
-                    "packages need each other before they can be built: {cycle}{first}; switch off a USE flag of one"
-                )
-            }
-            Self::Unreadable { cpv } => write!(f, "the ebuild of `{cpv}` cannot be read by the package manager"),
-            Self::Profile { path } => write!(
-                f,
-                "there is no Portage profile at `{path}`; `portage-profile` has to name a folder below `profiles/` of \
-                 a tree"
-            ),
-            Self::Refused { message } => {
-                let line: Vec<&str> = message.split_whitespace().collect();
-                let text: String = line.join(" ").chars().filter(|c| !c.is_control()).take(500).collect();
-                write!(f, "the package manager refused: {}", text.trim_start_matches("!!! "))
-            }
-        }
-    }
+/// A version and its slot.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// The version.
+    pub cpv: Cpv,
+    /// Its slot, with `/` and its sub-slot where that has another name.
+    pub slot: Word,
 }
 
-/// Says why none of the candidates will do, by the first of them, which is the newest.
-fn unsatisfied(
-    f: &mut fmt::Formatter<'_>,
-    atom: &Line,
-    wanted_by: Option<&Cpv>,
-    candidates: &[Candidate],
-) -> fmt::Result {
-    let needed = wanted_by.map(|cpv| format!(", needed by `{cpv}`,")).unwrap_or_default();
-    let Some(Candidate { cpv, masks, iuse, required_use }) = candidates.first() else {
-        write!(f, "no tree has `{atom}`{}", needed.trim_end_matches(','))?;
-        // What was asked for is probably misspelt; what a package needs is probably in another tree.
-        return if wanted_by.is_some() { f.write_str("; add a tree that has it to `trees`") } else { Ok(()) };
-    };
-    let Some(mask) = masks.first().map(Line::as_str) else {
-        let unknown = flags(atom).find(|flag| !iuse.iter().any(|known| known.as_str() == *flag));
-        return match (unknown, required_use.as_str()) {
-            (Some(flag), _) => write!(f, "`{cpv}`{needed} has no USE flag `{flag}`, and `{atom}` asks for it"),
-            (None, "") => write!(f, "`{cpv}`{needed} cannot be had with the USE flags of `{atom}`"),
-            (None, all) => {
-                write!(f, "the USE flags of `{cpv}`{needed} do not fulfil `{all}`: change them in `package.use`")
-            }
-        };
-    };
-    write!(f, "`{cpv}`{needed} is masked by: {mask}; ")?;
-    if mask == "missing keyword" {
-        write!(f, "add `={cpv} **` to `package.accept-keywords`")
-    } else if let Some(keyword) = mask.strip_suffix(" keyword") {
-        write!(f, "add `={cpv} {keyword}` to `package.accept-keywords`")
-    } else if let Some(license) = mask.strip_suffix(" license(s)") {
-        write!(f, "add `={cpv} {license}` to `package.license`")
-    } else if mask == "package.mask" {
-        write!(f, "add `={cpv}` to `package.unmask`")
-    } else {
-        f.write_str("another version is needed")
-    }
+/// What a package's flags do not fulfil.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Demand {
+    /// The part of REQUIRED_USE.
+    pub constraint: Line,
+    /// All of REQUIRED_USE.
+    pub all: Line,
+    /// The smallest changes with which they would; none where there is none, or none was found in time.
+    pub ways: Vec<Flags>,
 }
 
-/// Returns the flags of an atom's USE dependency: `a/b[x,-y?,z(+)]` asks about `x`, `y` and `z` (PMS 8.2.6.4).
-fn flags(atom: &Line) -> impl Iterator<Item = &str> {
-    let inner = atom.as_str().split_once('[').and_then(|(_, rest)| rest.strip_suffix(']')).unwrap_or_default();
-    let flag = |word: &str| !word.is_empty() && !word.contains('(');
-    inner
-        .split(',')
-        .map(|word| word.trim_start_matches(['-', '!']).trim_end_matches(['?', '=']))
-        .filter(move |word| flag(word))
+/// A package with some of those who want it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// The package.
+    pub cpv: Cpv,
+    /// Who wants it.
+    pub chains: Vec<Chain>,
 }
 
-fn list(cpvs: &[Cpv], between: &str) -> String {
-    cpvs.iter().map(|cpv| format!("`{cpv}`")).collect::<Vec<_>>().join(between)
+/// A package with flags.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlagsOf {
+    /// The package.
+    pub cpv: Cpv,
+    /// Its flags.
+    pub changes: Flags,
+}
+
+/// One package of a cycle.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// The package.
+    pub cpv: Cpv,
+    /// What it needs, which is the next.
+    pub atom: Line,
+    /// What for.
+    pub kinds: Vec<super::Kind>,
+    /// Its flags, as they are, without which it might not.
+    #[serde(rename = "use")]
+    pub use_flags: Vec<Word>,
+}
+
+/// Why a package is masked.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "by", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Mask {
+    /// Its keywords.
+    Keyword {
+        /// What would have to be accepted: `~amd64`, or `**` for any keyword or none.
+        accept: Word,
+        /// Those it has.
+        keywords: Vec<Word>,
+    },
+    /// A `package.mask`.
+    PackageMask {
+        /// The file, where it was found.
+        file: Option<RootPath>,
+        /// The comment above it there.
+        comment: Vec<Line>,
+    },
+    /// Its licence.
+    License {
+        /// Those that are not accepted.
+        licenses: Vec<Word>,
+    },
+    /// Its EAPI, which the package manager does not know.
+    Eapi {
+        /// The EAPI.
+        eapi: Line,
+    },
+    /// Its PROPERTIES.
+    Properties {
+        /// Those that are not accepted.
+        words: Vec<Word>,
+    },
+    /// Its RESTRICT.
+    Restrict {
+        /// Those that are not accepted.
+        words: Vec<Word>,
+    },
+    /// Its ebuild says something that cannot be.
+    Invalid {
+        /// What.
+        message: Line,
+    },
+    /// Its ebuild cannot be read.
+    Corrupt {
+        /// What was said while it was tried.
+        said: Vec<Line>,
+    },
 }

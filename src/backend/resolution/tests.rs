@@ -1,6 +1,7 @@
 //! The files in `recorded/` are what `plan.py` printed inside a root with Portage 3.0.83: for the tree and the broken
-//! tree in `tests/`, and `cycle-run`, `flag`, `mask`, `slot`, `unreadable` for ebuilds made for the purpose.
+//! tree in `tests/`, and for ebuilds made for the purpose.
 
+use super::remedy::{Edit, EditedList, Remedy};
 use super::*;
 
 macro_rules! recorded {
@@ -51,52 +52,200 @@ fn what_a_package_is_restricted_to_is_kept() {
     assert!(resolution.packages[0].sources().unwrap()[0].restrict.fetch);
 }
 
+/// What a recorded problem says, and the lines that it proposes: `LIST: LINE`, several with ` & ` between.
+type Said = (Resolution, &'static str, &'static [&'static str]);
+
+fn holds((resolution, said, remedies): Said) {
+    assert!(!resolution.ok);
+    let problems: Vec<String> = resolution.problems.iter().map(Problem::to_string).collect();
+    assert_eq!(problems.join("\n"), said);
+    let edit = |edit: &Edit| match edit.list {
+        EditedList::Package(list) => format!("{}: {}", list.file(), edit.line),
+        EditedList::Native(file) => format!("{file}: {}", edit.line),
+    };
+    let remedy = |remedy: &Remedy| remedy.iter().map(edit).collect::<Vec<_>>().join(" & ");
+    let found: Vec<String> = resolution.problems.iter().flat_map(Problem::remedies).map(|r| remedy(&r)).collect();
+    assert_eq!(found, remedies, "{said}");
+}
+
 #[test]
-fn every_problem_says_what_to_change() {
+fn what_is_masked_says_by_what_and_how_to_take_it() {
+    holds((
+        recorded!("keyword"),
+        "`refused/keyword-1` is masked: it is not stable here yet (`~amd64` keyword)\n    asked for as `refused/keyword`",
+        &["package.accept_keywords: =refused/keyword-1 ~amd64"],
+    ));
+    holds((
+        recorded!("arch"),
+        "`own/never-1` is masked: it has no keyword for this architecture (KEYWORDS=`-*`)\n    asked for as `own/never`",
+        &["package.accept_keywords: =own/never-1 **"],
+    ));
+    holds((
+        recorded!("license"),
+        "`refused/licence-1` is masked: its licence `bindery-EULA` is not accepted\n    asked for as `refused/licence`",
+        &["package.license: =refused/licence-1 bindery-EULA"],
+    ));
+    holds((
+        recorded!("mask"),
+        "`own/masked-1` is masked: by `package.mask` (`profiles/package.mask` of tree `own`), which says: Jane Doe \
+         <jane@example.org> (2026-01-02) Has a hole in it; removal in thirty days.\n    `own/wantmasked-1` wants \
+         `own/masked`, asked for",
+        &["package.unmask: =own/masked-1"],
+    ));
+    holds((
+        recorded!("several"),
+        "`own/several-1` is masked: its licence `own-EULA` is not accepted; it is not stable here yet (`~amd64` keyword)\n    \
+         asked for as `own/several`",
+        &["package.license: =own/several-1 own-EULA & package.accept_keywords: =own/several-1 ~amd64"],
+    ));
+    holds((
+        recorded!("restrict"),
+        "`own/restr-1` is masked: RESTRICT=`bindist` is not accepted\n    asked for as `own/restr`\n\
+         `refused/interactive-1` is masked: PROPERTIES=`interactive` is not accepted\n    asked for as `refused/interactive`",
+        &["package.accept_restrict: =own/restr-1 bindist", "package.properties: =refused/interactive-1 interactive"],
+    ));
+}
+
+#[test]
+fn an_ebuild_that_cannot_be_used_says_why_and_proposes_no_line() {
     for (resolution, said) in [
-        (recorded!("unknown"), "no tree has `nope`"),
         (
-            recorded!("missing"),
-            "no tree has `no-such/package`, needed by `refused/unsatisfiable-1`; add a tree that has it to `trees`",
+            recorded!("eapi"),
+            "`own/eapi-1` is masked: it needs EAPI 99, which the image's package manager does not know; that has to be newer\n    \
+             asked for as `own/eapi`",
         ),
         (
-            recorded!("keyword"),
-            "`refused/keyword-1` is masked by: ~amd64 keyword; add `=refused/keyword-1 ~amd64` to `package.accept-keywords`",
+            recorded!("corrupt"),
+            "`own/corrupt-1` is masked: its ebuild cannot be read: broken\n    `own/deepcorrupt-1` wants `own/corrupt`, asked for",
         ),
         (
-            recorded!("license"),
-            "`refused/licence-1` is masked by: bindery-EULA license(s); add `=refused/licence-1 bindery-EULA` to `package.license`",
-        ),
-        (
-            recorded!("mask"),
-            "`app-misc/maskd-1`, needed by `app-misc/depmask-1`, is masked by: package.mask; add `=app-misc/maskd-1` to `package.unmask`",
-        ),
-        (
-            recorded!("required-use"),
-            "the USE flags of `refused/required-use-1` do not fulfil `^^ ( gui text )`: change them in `package.use`",
-        ),
-        (
-            recorded!("use"),
-            "`app-misc/hello-2.10` is needed with USE=`nls`: add `=app-misc/hello-2.10 nls` to `package.use`",
-        ),
-        (
-            recorded!("flag"),
-            "`dev-libs/libfoo-1.0`, needed by `app-misc/useless-1`, has no USE flag `zzz`, and `dev-libs/libfoo[zzz]` asks for it",
-        ),
-        (
-            recorded!("slot"),
-            "only one version of `dev-libs/multi:0` can be installed, and `dev-libs/multi-1` and `dev-libs/multi-2` are needed",
-        ),
-        (
-            recorded!("blocker"),
-            "`refused/blocker-1` cannot be installed together with `app-misc/hello`: leave one of them out",
-        ),
-        (
-            recorded!("cycle"),
-            "packages need each other before they can be built: `refused/cycle-a-1` needs `refused/cycle-b-1` needs \
-             `refused/cycle-a-1`; switch off a USE flag of one",
+            recorded!("invalid"),
+            "`own/invalid-1` is masked: its ebuild is not valid: RDEPEND: missing whitespace around ')' at '))', token 3\n    \
+             asked for as `own/invalid`",
         ),
         (recorded!("unreadable"), "the ebuild of `app-misc/broken-1` cannot be read by the package manager"),
+    ] {
+        let advice = resolution.problems[0].advice();
+        assert!(advice.is_none_or(|advice| advice.contains("mend the ebuild")), "{advice:?}");
+        holds((resolution, said, &[]));
+    }
+}
+
+#[test]
+fn what_is_missing_says_who_wants_it_up_to_what_was_asked_for() {
+    holds((
+        recorded!("missing"),
+        "no tree has `own/lob`\n    `own/deeper-1` wants `own/lob`, needed by `own/deep-1`, needed by `own/wantnone-1`, asked for\n\
+         no tree has `other/serd`\n    `own/deeper-1` wants `other/serd`, needed by `own/deep-1`, needed by \
+         `own/wantnone-1`, asked for\n\
+         no tree has `no-such/package`\n    `own/deeper-1` wants `no-such/package`, needed by `own/deep-1`, needed by \
+         `own/wantnone-1`, asked for",
+        &[],
+    ));
+    holds((recorded!("unknown"), "no tree has `nope`\n    asked for as `nope`", &[]));
+    holds((
+        recorded!("version"),
+        "no tree has a version that satisfies `>=own/slotted-7`; there is `own/slotted-1` (slot 1)\n    `own/wantver-1` wants \
+         `>=own/slotted-7`, asked for",
+        &[],
+    ));
+    holds((recorded!("ambiguous"), "`dup` is the name of several packages: `odd/dup`, `own/dup`; say which", &[]));
+}
+
+#[test]
+fn use_flags_that_do_not_fit_say_which_and_for_whom() {
+    holds((
+        recorded!("use"),
+        "`app-misc/hello-2.10` is needed with USE=`nls`\n    `refused/use-dependency-1` wants `app-misc/hello[nls]`, asked for",
+        &["package.use: =app-misc/hello-2.10 nls"],
+    ));
+    holds((
+        recorded!("use-conditional"),
+        "`own/base-1` is needed with USE=`foo`\n    `own/usecond-1` wants `own/base[foo?]` because of USE=`foo`, asked for",
+        &["package.use: =own/base-1 foo", "package.use: =own/usecond-1 -foo"],
+    ));
+    holds((
+        recorded!("flag"),
+        "nothing satisfies `own/base[zzz]`\n    `own/base-2` is masked: it is not stable here yet (`~amd64` keyword) and has no \
+         USE flag `zzz`\n    `own/base-1` has no USE flag `zzz`\n    `own/usenone-1` wants `own/base[zzz]`, asked for",
+        &[],
+    ));
+    holds((
+        recorded!("use-masked"),
+        "`own/forced-1` has USE flag `gui` masked (`use.mask`) by the Portage profile, and `own/forced[gui]` asks for it\n    \
+         `own/usemask-1` wants `own/forced[gui]`, asked for",
+        &["profile/package.use.mask: =own/forced-1 -gui & package.use: =own/forced-1 gui"],
+    ));
+    holds((
+        recorded!("use-forced"),
+        "`own/forced-1` has USE flag `text` forced (`use.force`) by the Portage profile, and `own/forced[-text]` asks for it\n    \
+         `own/usetext-1` wants `own/forced[-text]`, asked for",
+        &["profile/package.use.force: =own/forced-1 -text & package.use: =own/forced-1 -text"],
+    ));
+    holds((
+        recorded!("use-conflict"),
+        "`own/base-1` is needed with and without USE=`foo`\n    `own/slota-1` wants `own/base[foo]`, asked for\n    \
+         `own/slotb-1` wants `own/base[-foo]`, asked for",
+        &[],
+    ));
+}
+
+#[test]
+fn required_use_says_the_constraint_and_the_smallest_changes() {
+    holds((
+        recorded!("required-use"),
+        "the USE flags of `refused/required-use-1` do not fulfil its REQUIRED_USE: `^^ ( gui text )`\n    asked for as \
+         `refused/required-use`",
+        &["package.use: =refused/required-use-1 gui", "package.use: =refused/required-use-1 text"],
+    ));
+    // What another package wants of its flags is part of the change.
+    holds((
+        recorded!("required-use-wanted"),
+        "the USE flags of `own/required2-1` do not fulfil its REQUIRED_USE: `^^ ( gui text )`\n    `own/usereq-1` wants \
+         `own/required2[gui]`, asked for",
+        &["package.use: =own/required2-1 gui -text"],
+    ));
+}
+
+#[test]
+fn conflicts_say_who_wants_what() {
+    holds((
+        recorded!("slot"),
+        "only one version of `own/lib:0` can be installed, and `own/lib-2` and `own/lib-1` are needed\n    `own/lib-2`: \
+         `own/needs2-1` wants `>=own/lib-2`, needed by `own/top-1`, asked for\n    `own/lib-1`: `own/needs1-1` wants \
+         `<own/lib-2`, needed by `own/top-1`, asked for",
+        &[],
+    ));
+    holds((
+        recorded!("blocker"),
+        "`refused/blocker-1` cannot be installed together with `app-misc/hello` (`!!app-misc/hello`)\n    `refused/blocker-1`: \
+         asked for as `refused/blocker`\n    `app-misc/hello-2.10`: `refused/blocker-1` wants `app-misc/hello`, asked for",
+        &[],
+    ));
+    holds((
+        recorded!("cycle"),
+        "packages need each other before they can be built\n    `own/cyca-1` needs `own/cycb-1` to build (`own/cycb` because of \
+         USE=`docs`)\n    `own/cycb-1` needs `own/cycc-1` to build (`own/cycc`)\n    `own/cycc-1` needs `own/cyca-1` to \
+         build and to run (`own/cyca`)\n    asked for as `own/cyca`",
+        &["package.use: =own/cyca-1 -docs"],
+    ));
+}
+
+#[test]
+fn what_is_wrong_all_at_once_is_all_told() {
+    let kind = |problem: &Problem| serde_json::to_value(problem).unwrap()["kind"].as_str().unwrap().to_string();
+    let kinds: Vec<String> = recorded!("at-once").problems.iter().map(kind).collect();
+    assert_eq!(kinds, ["unsatisfied", "unsatisfied", "masked", "masked", "use", "slot", "blocker"]);
+}
+
+#[test]
+fn what_is_no_question_of_packages_is_told_too() {
+    for (resolution, said) in [
+        (
+            recorded!("malformed"),
+            "`hello[` is not a package atom (as `app-misc/hello` or `=app-misc/hello-2.10`; with a version it starts with `=`, \
+             `>=`, `<=`, `~`, `>` or `<`)",
+        ),
         (
             recorded!("profile"),
             "there is no Portage profile at `/etc/portage/make.profile`; `portage-profile` has to name a folder below \
@@ -108,10 +257,39 @@ fn every_problem_says_what_to_change() {
              !!! (Did you specify a version but forget to prefix with '='?)",
         ),
     ] {
-        assert!(!resolution.ok);
-        let problems: Vec<String> = resolution.problems.iter().map(Problem::to_string).collect();
-        assert_eq!(problems, [said]);
+        holds((resolution, said, &[]));
     }
+}
+
+#[test]
+fn hostile_problems_are_refused_or_bounded() {
+    let text = include_str!("recorded/keyword.json");
+    let with = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        match Resolution::parse(text.replace(from, to).as_bytes()) {
+            Err(ResolutionError::Json(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+            Ok(_) => "taken".to_string(),
+        }
+    };
+    let one = text.split_once("\"problems\":[").unwrap().1.split_once("],\"more\"").unwrap().0;
+    for (from, to, said) in [
+        ("\"~amd64\"]", "\"~amd64\\nx\"]", "is not a word"),
+        ("\"accept\":\"~amd64\"", "\"accept\":\"~amd64 =*/* **\"", "is not a word"),
+        ("\"cpv\":\"refused/keyword-1\"", "\"cpv\":\"refused/keyword-1 **\"", "is not category/package-version"),
+        ("\"by\":\"keyword\"", "\"by\":\"magic\"", "unknown variant `magic`"),
+        ("\"kind\":\"masked\"", "\"kind\":\"masked\",\"evil\":1", "unknown field `evil`"),
+        ("\"atom\":\"refused/keyword\"", "\"atom\":\"\\u001b[2J\"", "is not one line"),
+        (one, &[one; 101].join(","), "names 101 problems"),
+    ] {
+        let error = with(from, to);
+        assert!(error.contains(said), "{said}: {error}");
+    }
+    // However long a chain or a list is, what is shown of it is short.
+    let link = "{\"atom\":\"refused/keyword\"}";
+    let many = text.replace(link, &[link; 5000].join(","));
+    let shown = Resolution::parse(many.as_bytes()).unwrap().problems[0].to_string();
+    assert!(shown.len() < 1000, "{}", shown.len());
 }
 
 /// Returns the error for a recorded answer in which one text is replaced by another.

@@ -95,6 +95,34 @@ pub(super) fn files(
     files
 }
 
+/// Returns CONTENTS after a merge, where its phases changed what is in it: what is as predicted keeps its line; all else has
+/// the time `mtime`. Lines are `KIND PATH…`, in the order of their paths.
+pub(super) fn merged_contents(predicted: &str, merged: &str, mtime: u64) -> Option<String> {
+    // What a line says but for the time; the order of a merge's lines is that of a folder on disk.
+    fn split(line: &str) -> (&str, Option<&str>) {
+        match line.rsplit_once(' ') {
+            Some((rest, time)) if !line.starts_with("dir ") => (rest, Some(time)),
+            _ => (line, None),
+        }
+    }
+    let known: BTreeMap<&str, &str> = predicted.lines().map(|line| (split(line).0, line)).collect();
+    let mut lines: BTreeMap<Vec<&str>, String> = BTreeMap::new();
+    let mut changed = known.len() != merged.lines().count();
+    for line in merged.lines() {
+        let (rest, time) = split(line);
+        let text = match (known.get(rest), time) {
+            (Some(line), _) => (*line).to_string(),
+            (None, None) => line.to_string(),
+            (None, Some(_)) => format!("{rest} {mtime}"),
+        };
+        changed |= !known.contains_key(rest);
+        // Folders come before what is in them.
+        let path = rest.split_once(' ').map_or(rest, |(_, path)| path);
+        lines.insert(path.split('/').collect(), text);
+    }
+    changed.then(|| lines.into_values().map(|line| line + "\n").collect())
+}
+
 /// Returns a number that no two packages of a root are likely to share, and that leaves room for those that Portage counts
 /// on from it. Portage needs different ones only for a package in two slots that become one.
 fn counter(identity: &Identity) -> u32 {
@@ -134,5 +162,15 @@ mod tests {
             format!("#format=1\nCOUNTER={counter}\nDEPEND=a/b c/d\nSLOT=0\n#dir_mtime=9000000000\n")
         );
         assert_eq!((text("CFLAGS"), text("INSTALL_MASK")), ("-O2\n".to_string(), "/usr/share/doc\n".to_string()));
+    }
+
+    #[test]
+    fn contents_follow_what_a_phase_changed_before_the_merge() {
+        let predicted = "dir /usr\nobj /usr/a 0a 5\nsym /usr/b -> a 5\nobj /usr/gone 00 5\n";
+        let same = "sym /usr/b -> a 99\nobj /usr/gone 00 5\ndir /usr\nobj /usr/a 0a 5\n";
+        assert_eq!(merged_contents(predicted, same, 7), None);
+        let merged = "obj /usr/new/x 0b 99\ndir /usr/new\nsym /usr/b -> a 99\ndir /usr\nobj /usr/a 0c 99\n";
+        let expected = "dir /usr\nobj /usr/a 0c 7\nsym /usr/b -> a 5\ndir /usr/new\nobj /usr/new/x 0b 7\n";
+        assert_eq!(merged_contents(predicted, merged, 7).unwrap(), expected);
     }
 }

@@ -148,15 +148,19 @@ impl<'a, G: Ground> Placer<'a, G> {
     /// Places a file that the package does not have: of its entry in the database, or generated. Folders that nobody has
     /// are root's, with mode 0755 and the file's time. Nothing is recorded.
     pub(in crate::layer) fn add(&mut self, path: &str, size: u64, mtime: u64) -> Result<Placed, PlaceError> {
+        self.add_with(path, size, Attributes { mode: 0o644, uid: 0, gid: 0, mtime })
+    }
+
+    /// Likewise, with an owner and mode of its own.
+    pub(in crate::layer) fn add_with(&mut self, path: &str, size: u64, own: Attributes) -> Result<Placed, PlaceError> {
         let mut placed = Placed::default();
         let above: Vec<&str> = path.match_indices('/').filter_map(|(at, _)| path.get(..at)).collect();
         for folder in [""].into_iter().chain(above) {
             if !self.folders.contains_key(folder) {
-                self.folder(folder, Attributes { mode: 0o755, uid: 0, gid: 0, mtime }, false)?;
+                self.folder(folder, Attributes { mode: 0o755, uid: 0, gid: 0, mtime: own.mtime }, false)?;
             }
         }
-        let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, mtime };
-        self.other(path, attributes, Kind::File(size), &mut placed)?;
+        self.other(path, own, Kind::File(size), &mut placed)?;
         Ok(placed)
     }
 

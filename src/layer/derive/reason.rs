@@ -1,5 +1,7 @@
 //! Why a package cannot be a layer, and is installed the slow way.
 
+use crate::atom::Cpv;
+
 /// Why a package cannot be a layer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -71,4 +73,57 @@ pub enum Reason {
         /// Likewise.
         target: String,
     },
+    /// A phase changes what is not the package's.
+    #[error("its phases change `/{path}`, which is not its own")]
+    Changed {
+        /// In the root.
+        path: String,
+    },
+    /// A phase removes what the root had.
+    #[error("its phases remove `/{path}`, which is not its own")]
+    Removed {
+        /// In the root.
+        path: String,
+    },
+    /// A phase makes something that no layer holds.
+    #[error("its phases make `/{path}` a device, pipe or socket, or a name that is no text")]
+    Odd {
+        /// In the root.
+        path: String,
+    },
+    /// A phase gives a file something that no layer holds.
+    #[error("its phases give `/{path}` the attribute `{name}`, which a layer does not keep")]
+    Attribute {
+        /// In the root.
+        path: String,
+        /// Of the extended attribute.
+        name: String,
+    },
+    /// A phase does more to users and groups than adding them.
+    #[error("its phases do not only add to `/{path}`: see `{name}` there")]
+    Account {
+        /// The file.
+        path: String,
+        /// The line's name.
+        name: String,
+    },
+    /// Its phases run with something that is no layer.
+    #[error("its phases run in a root with {cpv}, which is no layer")]
+    Below {
+        /// What it needs to run.
+        cpv: Cpv,
+    },
+    /// The merge failed.
+    #[error("a merge of it on its own failed: {exit}")]
+    Failed {
+        /// How.
+        exit: String,
+    },
+}
+
+impl Reason {
+    /// Returns whether a merge would tell what the layer must hold beside the package.
+    pub fn is_phase(&self) -> bool {
+        matches!(self, Self::Phase { .. })
+    }
 }

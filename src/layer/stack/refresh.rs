@@ -1,6 +1,7 @@
 //! Makes the topmost layer of a stack: what Portage makes anew after a merge, from all that is there then.
 //!
-//! 1. A job of the range reads `/etc/env.d` of the stack, and writes what `env-update` would ([`super::environment`]).
+//! 1. A job of the range reads `/etc/env.d` of the stack, and writes what `env-update` would ([`super::environment`]); and
+//!    the files of users and groups, where packages bring some ([`accounts`]).
 //! 2. On top of that, the root's own `ldconfig -X` runs in a sandbox, as Portage runs it, and leaves `/etc/ld.so.cache`.
 //! 3. The job again, which now takes that one file from what the sandbox wrote, and moves the layer to its place.
 //!
@@ -19,8 +20,10 @@ use rustix::io::Errno;
 use super::{StackError, environment};
 use crate::digest::Digest;
 use crate::fs::{self, File, PathError};
+use crate::layer::accounts::{self, Accounts, FORMS};
 use crate::layer::derive::{
-    Context, DeriveError, Found, Ground as _, Layer, Layers, Merge, PlaceError, Placer, save_record, settle,
+    Attributes, Context, DeriveError, Found, Ground as _, Layer, Layers, Merge, PlaceError, Placer, regular,
+    save_record, settle,
 };
 use crate::layer::unpack::{Filling, UnpackError};
 use crate::layer::{self, beneath::Beneath};
@@ -31,12 +34,14 @@ use crate::sandbox::{self, Request, Status, Stdio};
 use crate::state::Lease;
 
 /// To be raised with every change of what is made.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const ENVIRONMENT: &str = "etc/env.d";
 const LD_SO_CONF: &str = "etc/ld.so.conf";
 const CACHE: &str = "etc/ld.so.cache";
 /// The longest file of /etc/env.d and its like, in bytes.
 const SMALL: u64 = 1 << 20;
+/// The longest file of accounts, and the longest list of what comes into them, in bytes.
+const ACCOUNTS: u64 = 16 << 20;
 /// The longest cache: one of a full desktop has 200 KiB.
 const CACHE_LIMIT: u64 = 64 << 20;
 /// From how many bytes on nothing more is kept of what `ldconfig` says.
@@ -44,7 +49,8 @@ const SAID: usize = 64 << 10;
 /// The most links on one way, as in the kernel (path_resolution(7)).
 const LINKS: usize = 40;
 
-/// What is to be done. Paths are relative to the working folder.
+/// What is to be done. Paths are relative to the working folder. Standard input is a list of what packages bring to the
+/// files of users and groups.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::layer) struct Task {
@@ -73,10 +79,16 @@ pub(super) fn key(cx: &Context<'_>, layers: &[Layer]) -> Digest {
     Digest::of(serde_json::to_vec(&parts).expect("these have only plain fields"))
 }
 
-/// Makes the layer.
-pub(super) fn make(cx: &Context<'_>, layers: &[Layer], digest: &Digest, cancel: &AtomicBool) -> Result<(), StackError> {
+/// Makes the layer; `accounts` is what packages bring, in their order.
+pub(super) fn make(
+    cx: &Context<'_>,
+    layers: &[Layer],
+    accounts: &[&Accounts],
+    digest: &Digest,
+    cancel: &AtomicBool,
+) -> Result<(), StackError> {
     let mut lease = Lease::take(cx.state, "making what a stack of layers needs")?;
-    let done = make_in(cx, layers, digest, &mut lease, cancel);
+    let done = make_in(cx, layers, accounts, digest, &mut lease, cancel);
     layer::remove(cx.ids, lease.root())?;
     lease.release()?;
     done
@@ -85,6 +97,7 @@ pub(super) fn make(cx: &Context<'_>, layers: &[Layer], digest: &Digest, cancel: 
 fn make_in(
     cx: &Context<'_>,
     layers: &[Layer],
+    accounts: &[&Accounts],
     digest: &Digest,
     lease: &mut Lease,
     cancel: &AtomicBool,
@@ -93,9 +106,13 @@ fn make_in(
     layer::close(cx.ids, lease.root()).map_err(DeriveError::from)?;
     let folder = lease.root().strip_prefix(base).unwrap_or(lease.root()).to_path_buf();
     let stack: Vec<PathBuf> = layers.iter().map(|layer| &layer.folder).chain(cx.image).cloned().collect();
+    let input = lease.root().join("accounts.json");
+    let text = serde_json::to_vec(accounts).expect("these have only plain fields");
+    fs::write(&input, text).map_err(DeriveError::from)?;
     let run = |task: Task| -> Result<Made, StackError> {
         let job = layer::Job::Refresh(Box::new(task));
-        Ok(layer::answer(layer::run(cx.ids, base, &job, std::process::Stdio::null())?)?)
+        let input = fs::open(&input).map_err(DeriveError::from)?;
+        Ok(layer::answer(layer::run(cx.ids, base, &job, input.into())?)?)
     };
     let scratch = folder.join("environment");
     let first = run(Task { layers: stack.clone(), scratch: scratch.clone(), last: None })?;
@@ -148,11 +165,15 @@ pub(in crate::layer) fn job(task: &Task) -> Result<Made, RefreshJobError> {
     {
         made.insert(CACHE, bytes);
     }
+    let usual = Attributes { mode: 0o644, uid: 0, gid: 0, mtime: DEFAULT_SOURCE_DATE };
+    let mut made: Vec<_> = made.into_iter().map(|(path, bytes)| (path, bytes, usual)).collect();
+    made.extend(account_files(&ground)?);
+    made.sort_by_key(|(path, ..)| *path);
     let merge = Merge::default();
     let mut placer = Placer::new(&ground, &merge);
     let mut layer = Filling::new(&task.scratch)?;
-    for (path, bytes) in &made {
-        let placed = placer.add(path, bytes.len() as u64, DEFAULT_SOURCE_DATE)?;
+    for (path, bytes, attributes) in &made {
+        let placed = placer.add_with(path, bytes.len() as u64, *attributes)?;
         for member in placed.folders.iter().chain(&placed.entry) {
             layer.add(member, &mut bytes.as_slice())?;
         }
@@ -167,6 +188,32 @@ pub(in crate::layer) fn job(task: &Task) -> Result<Made, RefreshJobError> {
     };
     let [folders, files] = placer.contents();
     Ok(Made { folders, files, ldconfig })
+}
+
+/// Returns the files of users and groups that packages add something to.
+fn account_files(ground: &Layers) -> Result<Vec<(&'static str, Vec<u8>, Attributes)>, RefreshJobError> {
+    let mut text = Vec::new();
+    io::stdin().lock().take(ACCOUNTS).read_to_end(&mut text).map_err(RefreshJobError::Input)?;
+    let records: Vec<Accounts> = serde_json::from_slice(&text).map_err(|e| RefreshJobError::Input(e.into()))?;
+    let mut made = Vec::new();
+    for form in &FORMS {
+        let path = Path::new(form.path);
+        let there = match ground.find(path)? {
+            Some((number, _)) => {
+                ground.layer(number).map(|layer| regular(layer, path, ACCOUNTS)).transpose()?.flatten()
+            }
+            None => None,
+        };
+        let (text, attributes) = match there {
+            Some((bytes, stat)) => (String::from_utf8_lossy(&bytes).into_owned(), Attributes::from(&stat)),
+            None => (String::new(), Attributes { mode: form.mode, uid: 0, gid: 0, mtime: DEFAULT_SOURCE_DATE }),
+        };
+        if let Some(text) = accounts::merged(form, &text, &records) {
+            let attributes = Attributes { mtime: DEFAULT_SOURCE_DATE, ..attributes };
+            made.push((form.path, text.into_bytes(), attributes));
+        }
+    }
+    Ok(made)
 }
 
 /// Returns the names of the files in /etc/env.d that count.
@@ -251,6 +298,9 @@ pub(in crate::layer) enum RefreshJobError {
     /// A file cannot be written.
     #[error(transparent)]
     Write(#[from] UnpackError),
+    /// What packages bring is not there.
+    #[error("cannot take users and groups from standard input")]
+    Input(#[source] io::Error),
     /// Portage would end with an exception.
     #[error("`/etc/env.d/{0}` cannot be read as settings: a quote or backslash is left open; mend the ebuild")]
     Environment(String),

@@ -55,6 +55,17 @@ pub(super) fn of(data: &[u8]) -> Option<Elf> {
     }
 }
 
+/// Returns the lines that make the ABI of a program or library, and nothing in place of them for an object; nothing at all
+/// where it cannot be understood.
+pub(super) fn described(data: &[u8]) -> Option<Option<Vec<Vec<u8>>>> {
+    let file = ElfBytes::<AnyEndian>::minimal_parse(data).ok()?;
+    match file.ehdr.e_type {
+        consts::ET_REL => Some(None),
+        consts::ET_DYN | consts::ET_EXEC => Some(Some(lines(data, &file)?)),
+        _ => None,
+    }
+}
+
 /// Returns the digest of lines, in this order.
 fn digest(lines: &[Vec<u8>]) -> [u8; 32] {
     let mut hash = Sha256::new();
@@ -257,4 +268,4 @@ fn name<'a>(table: &'a [u8], at: u64, budget: &mut usize) -> Option<&'a [u8]> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::package) mod tests;

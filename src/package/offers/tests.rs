@@ -149,7 +149,61 @@ fn the_proof_that_there_is_no_code_takes_nothing_for_granted() {
         let code = Package::new(&[("/a", b"text"), (path, data)]).offers().code;
         assert_eq!(code, why.map(|why| Code { path: path.to_string(), why }), "{path}");
     }
-    assert!(!Package::new(&[("/a", b"text")]).offers().holds_code());
+    assert_eq!(Package::new(&[("/a", b"text")]).offers().not_proven(), None);
+}
+
+#[test]
+fn the_options_that_it_was_compiled_with_are_in_no_text() {
+    for (text, why) in [
+        ("flags='-O2 -pipe'", Some(Why::Flags)),
+        ("-O2 -pipe", Some(Why::Flags)),
+        ("-O2", None),
+        ("x-O2 -pipe", None),
+        ("-O2 -pipes", None),
+        ("-O2 -pipe=x", None),
+        ("python -O2 -pipe -q", Some(Why::Flags)),
+        ("-Wl,-O1", Some(Why::Flags)),
+        ("#define HAVE_AVX2 1", Some(Why::Flags)),
+        ("GOAMD64=v3", Some(Why::Flags)),
+    ] {
+        let mut package = Package::new(&[("/usr/share/a", text.as_bytes())]);
+        package.metadata.insert("CFLAGS".into(), b"-O2 -pipe\n".to_vec());
+        package.metadata.insert("LDFLAGS".into(), b"-Wl,-O1\n".to_vec());
+        assert_eq!(package.offers().code.map(|code| code.why), why, "{text}");
+    }
+    // Wherever it is cut.
+    let options = [b"-O2 -pipe".to_vec()];
+    for at in 0..25 {
+        let (a, b) = b"12345 -O2 -pipe 67890 1234".split_at(at);
+        let mut scan = code::Scan::new(&options);
+        [a, &b[..1], &b[1..]].iter().for_each(|part| scan.take(part));
+        assert_eq!(scan.finish(false), Some(Why::Flags), "{at}");
+    }
+}
+
+#[test]
+fn what_may_compile_when_it_is_merged_is_not_proven() {
+    for (phases, text, proven) in [
+        ("postinst", "pkg_postinst () \n{ \n    gcc ${CFLAGS} x.c\n}\n", false),
+        ("setup", "pkg_setup () \n{ \n    $(tc-getCC) x.c\n}\n", false),
+        ("postinst", "declare -x CFLAGS=\"-O2\"\npkg_postinst () \n{ \n    elog x\n}\n", true),
+        ("compile install", "src_compile () \n{ \n    gcc ${CFLAGS} x.c\n}\n", true),
+    ] {
+        let mut package = Package::new(&[("/a", b"text")]);
+        package.metadata.insert("DEFINED_PHASES".into(), phases.into());
+        package.metadata.insert(ENVIRONMENT.into(), environment::pack(text.as_bytes()).unwrap());
+        let why = package.offers().not_proven();
+        assert_eq!(why.is_none(), proven, "{phases} {why:?}");
+    }
+}
+
+#[test]
+fn a_proof_by_other_rules_is_none() {
+    let offers = Package::new(&[("/a", b"text")]).offers();
+    let json = serde_json::to_string(&offers).unwrap().replace(",\"proof\":1", "");
+    let old: Offers = serde_json::from_str(&json).unwrap();
+    assert!(old.is_current());
+    assert_eq!(old.not_proven().unwrap(), "an earlier bindery looked at it");
 }
 
 #[test]
@@ -157,7 +211,7 @@ fn a_flag_is_found_wherever_it_is_cut() {
     for at in 0..20 {
         let (a, b) = b"12345 -march=x 67890".split_at(at);
         for parts in [vec![a, b], vec![a, &b[..b.len() / 2], &b[b.len() / 2..]]] {
-            let mut scan = code::Scan::default();
+            let mut scan = code::Scan::new(&[]);
             parts.iter().for_each(|part| scan.take(part));
             assert_eq!(scan.finish(false), Some(Why::Flags), "{at}");
         }

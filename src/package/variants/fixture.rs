@@ -188,6 +188,7 @@ pub(super) fn image(files: &[(Header, &[u8])]) -> Vec<u8> {
 
 pub(super) fn options(dir: &Path) -> NormaliseOptions {
     NormaliseOptions {
+        signed: false,
         input: dir.join("in"),
         output: dir.join("out"),
         cpv: "app-misc/hello-2.10".parse().unwrap(),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::Policy;
+
 /// One difference between two requests, as a sentence fragment: `USE changed: +nls`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -24,18 +26,16 @@ impl fmt::Display for Change {
 type Parts = BTreeMap<String, String>;
 
 /// Returns all changes, most telling first.
-pub(super) fn between(old: &Parts, new: &Parts) -> Vec<Change> {
-    let mut names: Vec<&String> =
-        new.keys().chain(old.keys()).filter(|name| new.get(*name) != old.get(*name)).collect();
+pub(super) fn between(old: &Parts, new: &Parts, policy: Policy) -> Vec<Change> {
+    let mut names = policy.differences(old, new);
     names.sort_by_key(|name| (rank(name), *name));
-    names.dedup();
     let stays = |name: &str| {
         let dependency = format!("dependency {name}");
         old.contains_key(&dependency) && new.contains_key(&dependency)
     };
     // Of a dependency that comes or goes, nothing more has to be said.
     names.retain(|part| match part.split_once(' ') {
-        Some(("link" | "archives" | "tools" | "installed", name)) => stays(name),
+        Some(("link" | "archives" | "tools" | "interface" | "installed", name)) => stays(name),
         _ => true,
     });
     let change =
@@ -46,7 +46,8 @@ pub(super) fn between(old: &Parts, new: &Parts) -> Vec<Change> {
 /// What a person changes comes first, what follows from something else last.
 fn rank(part: &str) -> usize {
     const ORDER: &[&str] = &["ebuild", "files", "patches", "use", "env", "eclass", "distfile", "bashrc", "features"];
-    const LAST: &[&str] = &["toolchain", "image", "dependency", "link", "archives", "tools", "installed", "asks"];
+    const LAST: &[&str] =
+        &["toolchain", "image", "dependency", "link", "archives", "tools", "interface", "installed", "asks"];
     let kind = part.split(' ').next().unwrap_or_default();
     let at = |list: &[&str]| list.iter().position(|known| *known == kind);
     at(ORDER).or_else(|| Some(ORDER.len() + 1 + at(LAST)?)).unwrap_or(ORDER.len())
@@ -82,6 +83,7 @@ fn describe(part: &str, old: Option<&str>, new: Option<&str>) -> String {
         "link" => role(format!("`{package}`'s ABI changed"), "against"),
         "archives" => role(format!("`{package}`'s static archives changed"), "against"),
         "tools" => role(format!("`{package}` changed, which runs while it is built"), "with the tool"),
+        "interface" => role(format!("`{package}`'s ABI changed, which runs while it is built"), "with the tool"),
         "installed" => installed(package, old.unwrap_or_default(), new.unwrap_or_default()),
         "asks" => "whether the ebuild may ask what is installed changed".to_string(),
         "eclass" => thing(&format!("eclass `{name}`")),

@@ -21,14 +21,14 @@ fn with(ask: bool, cpv: &str, about: &str, roles: &[Role], output: &str) -> Requ
 }
 
 fn changes(old: &Request, new: &Request) -> Vec<String> {
-    new.changes_since(old).iter().map(Change::to_string).collect()
+    new.changes_since(old, Policy::default()).iter().map(Change::to_string).collect()
 }
 
 #[test]
 fn equal_requests_have_equal_keys_and_no_changes() {
     let (a, b) = (request(&[("use", "nls"), ("ebuild", "x")]), request(&[("ebuild", "x"), ("use", "nls")]));
     assert_eq!(a.key(), b.key());
-    assert_eq!(a.changes_since(&b), []);
+    assert_eq!(a.changes_since(&b, Policy::default()), []);
     assert_ne!(a.key(), request(&[("use", "nls")]).key());
 }
 
@@ -80,7 +80,7 @@ fn of_a_dependency_counts_what_its_role_can_see() {
         (lib("0", LINK, "xxx"), request(&[]), &["it is no longer built with `a/lib`"]),
     ] {
         assert_eq!(changes(&old, &new), said);
-        assert_eq!(old == new, said.is_empty());
+        assert_eq!(new.is_met_by(&old, Policy::default()), said.is_empty());
     }
     let both = lib("0", &[Role::Link, Role::Tool], "xxx");
     assert_eq!(changes(&lib("0", LINK, "xxx"), &both), ["it is now built with the tool `a/lib`"]);
@@ -117,5 +117,36 @@ fn without_dependencies_nothing_of_them_is_left() {
 #[test]
 fn another_version_of_bindery_builds_again() {
     let old: Request = serde_json::from_str(r#"{"version":0,"parts":{}}"#).unwrap();
-    assert_eq!(Request::default().changes_since(&old).len(), 1);
+    assert_eq!(Request::default().changes_since(&old, Policy::default()).len(), 1);
+}
+
+#[test]
+fn what_the_profile_leaves_out_makes_no_difference() {
+    use crate::plan::Tools;
+    let lib = |output: &str| with(false, "a/lib-1", "0", &[Role::Link], output);
+    let gen_ = |output: &str| with(false, "a/gen-1", "0", &[Role::Tool], output);
+    let (any, abi, never) = (Tools::Any, Tools::Abi, Tools::Never);
+    for (archives, tools, old, new, said) in [
+        (false, any, lib("xxx"), lib("xyx"), None),
+        (false, any, lib("xxx"), lib("yxx"), Some("`a/lib`'s ABI changed")),
+        (true, never, lib("xxx"), lib("xyx"), Some("`a/lib`'s static archives changed")),
+        (true, any, gen_("xxx"), gen_("xxy"), Some("`a/gen` changed, which runs while it is built")),
+        (true, abi, gen_("xxx"), gen_("xxy"), None),
+        (true, abi, gen_("xxx"), gen_("yxy"), Some("`a/gen`'s ABI changed, which runs while it is built")),
+        (true, never, gen_("xxx"), gen_("yxy"), None),
+        (true, never, gen_("xxx"), with(false, "a/gen-1", "2", &[Role::Tool], "xxx"), Some("sub-slot changed: 0 → 2")),
+    ] {
+        let policy = Policy { archives, tools };
+        let changes: Vec<String> = new.changes_since(&old, policy).iter().map(Change::to_string).collect();
+        assert_eq!(changes.len(), usize::from(said.is_some()), "{policy:?} {changes:?}");
+        assert!(said.is_none_or(|said| changes[0].ends_with(said)), "{policy:?} {changes:?}");
+        assert_eq!(new.is_met_by(&old, policy), said.is_none());
+    }
+    // A request of an earlier bindery does not say what the interface was.
+    let mut old = gen_("xxx");
+    old.parts.remove("interface a/gen:0");
+    assert!(gen_("xxx").is_met_by(&old, Policy::default()));
+    let abi = Policy { archives: true, tools: abi };
+    assert!(gen_("xxx").is_met_by(&old, abi));
+    assert!(!gen_("xxy").is_met_by(&old, abi));
 }
