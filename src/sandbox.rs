@@ -79,7 +79,7 @@ mod without;
 pub use achieved::Achieved;
 pub use cgroup::{CgroupError, Killed, processors};
 pub use change::{Change, ChangeError, change};
-pub use disk::free_space;
+pub use disk::{free_space, is_nearly_full};
 pub use early::{Early, First, first};
 pub(crate) use filesystem::unmount;
 pub use idmap::{IdRange, IdRangeError};
@@ -164,28 +164,29 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
 
 /// Runs a command to its end, and leaves no process behind.
 pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
-    run_and(request, None, None, false, Vec::new()).map(|(exit, _)| exit)
+    run_and(request, None, None, false, Vec::new(), &mut || ()).map(|(exit, _)| exit)
 }
 
 /// Like [`run`], and sees whether the command opens any file of some groups, by their paths in the root: a folder stands for
 /// itself and what is directly in it. What it saw is empty where the command did not end by itself. It costs the command
 /// little, and takes of the caller's share of inotify(7).
 pub fn run_and_watch(request: Request<'_, '_>, groups: Vec<Vec<PathBuf>>) -> Result<(Exit, Vec<Seen>), SandboxError> {
-    run_and(request, None, None, false, groups)
+    run_and(request, None, None, false, groups, &mut || ())
 }
 
-/// Like [`run`], for a root that nobody wants to look at: the lease's folder is gone or empty afterwards. What still has a
-/// handle on the id range does it, which is much quicker than another process that has to get one. Should it be killed, the
-/// folder is as full as after [`run`]: the caller removes it in either case.
+/// Like [`run`], for a root that nobody wants to look at: the lease's folder is gone or empty afterwards. Root empties it
+/// from here; for anyone else enter does, which still has a handle on the id range: much quicker than another process that
+/// has to get one. Should that be killed, the folder is as full as after [`run`]: the caller removes it in either case.
 ///
 /// `early` is a sandbox that was started before, in the hope that the request would be like this; `keys` tells of signals
-/// that are the command's.
+/// that are the command's; `told` is called once the sandbox knows what to do, when there is nothing to do here but wait.
 pub fn run_and_discard(
     request: Request<'_, '_>,
     early: Option<Early>,
     keys: Option<&Keys>,
+    told: &mut dyn FnMut(),
 ) -> Result<Exit, SandboxError> {
-    run_and(request, early, keys, true, Vec::new()).map(|(exit, _)| exit)
+    run_and(request, early, keys, true, Vec::new(), told).map(|(exit, _)| exit)
 }
 
 fn run_and(
@@ -194,11 +195,12 @@ fn run_and(
     keys: Option<&Keys>,
     discard: bool,
     watch: Vec<Vec<PathBuf>>,
+    told: &mut dyn FnMut(),
 ) -> Result<(Exit, Vec<Seen>), SandboxError> {
     let Request { spec, ids, base, lease, stdio, cancel } = request;
     let mut plan = Plan::read(spec)?;
     plan.watch = watch;
-    if plan.process.terminal != matches!(stdio, Stdio::Terminal) {
+    if plan.terminal != matches!(stdio, Stdio::Terminal) {
         return Err(Unsupported::value("process.terminal", format!("with the caller's {stdio:?}")).into());
     }
     let binds = plan.mounts.iter().filter(|mount| matches!(mount.kind, Kind::Bind(_))).count();
@@ -234,10 +236,12 @@ fn run_and(
     disk.watch(pid)?;
     let watchdog = Watchdog::new(plan.limits.clone(), Instant::now());
     if !begun {
-        sandbox.begin(&early::begin(base, plan.host_network, plan.without.clone()))?;
+        let counted = plan.limits.pids.is_some();
+        sandbox.begin(&early::begin(base, plan.host_network, counted, plan.without.clone()))?;
         sandbox.map(ids)?;
     }
     sandbox.start(Start { folder, discard, opened: false, plan }, base, ids, theirs)?;
+    told();
     let keeper = Keeper::new(&mut cgroups, making, pid, Instant::now());
     let mut watch = Watch { streams, watchdog, keeper, disk: &mut disk, cancel, hands: Hands::new(keys) };
     let end = sandbox.supervise(&mut watch)?;

@@ -64,6 +64,8 @@ fn main() {
     let place = tempfile::Builder::new().prefix("bindery-bench-").tempdir_in("/var/tmp").unwrap();
     std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let bare = root::compile(place.path());
+    // As it is installed: what a linker has written piece by piece lies in the page cache in small pages, and each costs.
+    std::fs::copy(env!("CARGO_BIN_EXE_bindery"), place.path().join("bindery")).unwrap();
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     if is_root() {
         use nix::mount::{MsFlags, mount};
@@ -87,9 +89,8 @@ fn as_user(args: &Args, user: &str, place: &Path, bare: &Path) {
     let user = nix::unistd::User::from_name(user).unwrap().unwrap_or_else(|| panic!("there is no user `{user}`"));
     Root::make(&place.join("user"), bare, (user.uid.as_raw(), user.gid.as_raw()), true);
     // Neither cargo's folder nor the checkout need be the user's to see.
-    let (own, ours) = (place.join("bench"), place.join("bindery"));
+    let own = place.join("bench");
     std::fs::copy("/proc/self/exe", &own).unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_bindery"), &ours).unwrap();
     let mut command = Command::new("setpriv");
     command.arg(format!("--reuid={}", user.uid)).arg(format!("--regid={}", user.gid)).arg("--init-groups").arg(own);
     command.arg("--place").arg(place).args(["--rounds", &args.rounds.to_string()]);
@@ -127,7 +128,7 @@ fn clear(place: tempfile::TempDir) {
 /// Measures everybody, as whoever we are, and shows it.
 fn measure(args: &Args, root: &Root, place: &Path) {
     let bare = place.join("bare");
-    let ours = if args.place.is_some() { place.join("bindery") } else { env!("CARGO_BIN_EXE_bindery").into() };
+    let ours = place.join("bindery");
     let (mut ready, mut missing) = (Vec::new(), Vec::new());
     for rival in rival::all(&ours, &args.also) {
         if !args.only.is_empty() && !rival.is_ours() && !args.only.contains(&rival.name) {

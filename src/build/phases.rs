@@ -16,16 +16,16 @@ use crate::build::prepare::Prepared;
 use crate::build::room::{Room, describe, full, interrupted, path};
 use crate::build::{BuildError, Host};
 use crate::event::{Event, Sink};
+use crate::fs;
 use crate::layer::derive::{Context, Derived, Layer, Merged, Package, Reason, learn, learned};
 use crate::layer::stack::{StackError, stack};
 use crate::package::DEFAULT_SOURCE_DATE;
 use crate::plan::Plan;
 use crate::root::Bind;
 use crate::sandbox::{Exit, Status, range};
-use crate::{fs, process};
 
-/// How much of what a failed merge said is shown, in bytes.
-const SAID: usize = 4000;
+/// How much of what a merge said is looked at, from its end, in bytes.
+const SAID: usize = 64 << 10;
 
 /// Returns what a package comes to whose phases do something; `layers` are those of the packages before it in the plan.
 pub(super) fn derive(
@@ -63,9 +63,11 @@ pub(super) fn derive(
         }
         // Not kept: it may be the host's fault.
         Ok((exit, said)) => {
-            let said = process::tail(&said);
-            let exit = if said.is_empty() { describe(&exit) } else { format!("{}: {said}", describe(&exit)) };
-            Ok(Derived::NotStackable(vec![Reason::Failed { exit }]))
+            let failure = prepared.backend.failure(&mut said.as_slice()).ok();
+            let phase = failure.as_ref().and_then(|failure| failure.phase.as_ref());
+            let phase = phase.map_or_else(String::new, |phase| format!(" (in {phase})"));
+            let why = failure.and_then(|failure| failure.reason).unwrap_or_else(|| describe(&exit));
+            Ok(Derived::NotStackable(vec![Reason::Failed { exit: why + &phase }]))
         }
         Err(error) => Err(error),
     };

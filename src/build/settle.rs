@@ -82,6 +82,7 @@ fn told(shop: &Shop<'_>, planned: &Planned, ready: &BTreeMap<Cpv, Entry>, built:
             (Verdict::Build, reasons.chain(detail::detail(shop, planned, ready)).collect())
         }
         Action::Share(_) => (Verdict::Share, planned.action.reasons()),
+        Action::Reuse(reuse) if reuse.other_flags => (Verdict::Reuse, planned.action.reasons()),
         Action::Reuse(_) => {
             let same = again.iter().map(|cpv| format!("`{cpv}` was built again and offers it the same"));
             (Verdict::Reuse, same.collect())

@@ -98,7 +98,8 @@ fn bundle(cx: &Context, host: &Host<'_>, profile: &Profile, atoms: &[Atom], fold
         let _ = layer::remove(host.ids, &folder.join(ROOTFS));
         let _ = fs::remove_dir_all(&folder);
     }
-    let cpv = made.map_err(|e| e.or_interrupted(&cx.cancel))?;
+    let made = made.map_err(|e| e.or_interrupted(&cx.cancel));
+    let cpv = made.inspect_err(|error| plan::refused(cx, error))?;
     say(&format!("the step that builds {cpv} is in `{0}`: bindery run --bundle {0}", folder.display()));
     Ok(())
 }

@@ -177,25 +177,35 @@ fn enter(cx: &Context, tool: &str, args: RoomArgs, command: Vec<String>, termina
     let profile = args.source.profile.as_ref().map(|name| Profile::load(&cx.config, name)).transpose()?;
     let binds = binds(&args)?;
     let limits = limits(&args, profile.as_ref(), &cx.config.defaults)?;
-    // While it starts, what dead processes left is removed, and the root and the command are found.
+    // While it starts, the root and the command are found.
     let first = (limits == Limits { time: limits.time, ..Limits::default() }).then(sandbox::first).transpose()?;
     let ids = cx.prepare_ids()?;
     let early = first.map(|first| first.begin(&ids, cx.state.state(), args.network)).transpose()?;
-    cx.sweep(&ids)?;
-    let ground = ground(cx, &ids, &args.source, profile.as_ref())?;
-    if args.network {
-        say(HOST_NETWORK);
+    // A start waits for nothing that can be done beside the command; but a full disk may be full of what is left behind.
+    let mut swept = early.is_none() || sandbox::is_nearly_full(cx.state.state());
+    if swept {
+        cx.sweep(&ids)?;
     }
-    let command =
-        root::Command { env: environment(&args, &ground, terminal), args: command, cwd: args.chdir.clone(), terminal };
-    let tmpfs = args.tmpfs.iter().map(|Memory(to, size)| Tmpfs { to: to.clone(), size: *size, mode: 0o1777 });
-    let tmpfs: Vec<_> = tmpfs.collect();
-    let network = if args.network { Network::Host } else { Network::None };
-    let spec = |upper: &Path| {
-        let root = Root { lower: ground.layers.clone(), upper: Some(upper.to_path_buf()) };
-        Ok(root::spec(&root, &binds, &tmpfs, &command, &limits, network))
-    };
-    finish(&start(cx, &ids, early, (tool, &from(&args.source)), spec)?)
+    let outcome = (|| {
+        let ground = ground(cx, &ids, &args.source, profile.as_ref())?;
+        if args.network {
+            say(HOST_NETWORK);
+        }
+        let env = environment(&args, &ground, terminal);
+        let command = root::Command { env, args: command, cwd: args.chdir.clone(), terminal };
+        let tmpfs = args.tmpfs.iter().map(|Memory(to, size)| Tmpfs { to: to.clone(), size: *size, mode: 0o1777 });
+        let tmpfs: Vec<_> = tmpfs.collect();
+        let network = if args.network { Network::Host } else { Network::None };
+        let spec = |upper: &Path| {
+            let root = Root { lower: ground.layers.clone(), upper: Some(upper.to_path_buf()) };
+            Ok(root::spec(&root, &binds, &tmpfs, &command, &limits, network))
+        };
+        finish(&start(cx, &ids, early, &mut swept, (tool, &from(&args.source)), spec)?)
+    })();
+    if !swept {
+        cx.sweep(&ids)?;
+    }
+    outcome
 }
 
 /// Returns what a root is made of, for the record.
@@ -236,11 +246,13 @@ fn ground(cx: &Context, ids: &IdRange, source: &Source, profile: Option<&Profile
 }
 
 /// Runs what a spec says; it is made for the folder, relative to the state's, that holds what is written in the root.
-/// Recorded is which tool was asked for, and what the root is made of.
+/// Recorded is which tool was asked for, and what the root is made of. What dead processes left is removed beside the
+/// command, unless it was `swept` before.
 fn start(
     cx: &Context,
     ids: &IdRange,
     early: Option<Early>,
+    swept: &mut bool,
     (tool, from): (&str, &str),
     spec: impl FnOnce(&Path) -> Result<oci_spec::runtime::Spec, Failure>,
 ) -> Result<Exit, Failure> {
@@ -254,11 +266,18 @@ fn start(
         let id = lease.id().to_string();
         commands::begin(&cx.state, &id, tool, from, &spec).map_err(|e| Failure::new(Kind::System, e))?;
         let request = sandbox::Request { spec: &spec, ids, base, lease: &mut lease, stdio, cancel: &cx.cancel };
-        let exit = sandbox::run_and_discard(request, early, Some(&cx.keys));
+        let exit = std::thread::scope(|scope| {
+            let mut sweep = None;
+            let mut told = || sweep = (!std::mem::replace(swept, true)).then(|| scope.spawn(|| cx.sweep(ids)));
+            let exit = sandbox::run_and_discard(request, early, Some(&cx.keys), &mut told);
+            (exit, sweep.map_or(Ok(()), |sweep| sweep.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+        });
+        let (exit, swept) = exit;
         if let Err(e) = commands::end(&cx.state, &id, exit.as_ref().map_err(|e| chain(e))) {
             say(&format!("bindery: {}", chain(&e)));
         }
-        Ok(exit?)
+        let exit = exit?;
+        swept.map(|()| exit)
     });
     // Whether it could be started or not, nothing is left to be found by the next command.
     let removed = layer::remove(ids, &folder).map_err(|e| Failure::new(Kind::System, e));

@@ -99,11 +99,12 @@ impl World {
                     let (code, link) = (compiled.then(|| "`/usr/bin/x` is compiled".to_string()), plain.key());
                     let tools = if compiled { content.clone() } else { link.clone() };
                     let usual = Output { link, archives: tools.clone(), tools };
-                    let output = Some(self.offers.get(&planned.cpv).cloned().unwrap_or(usual));
+                    let offered = self.offers.get(&planned.cpv).cloned().unwrap_or(usual);
+                    let output = Some(offered.clone());
                     let (altered, shared, request) = (false, None, request.clone());
                     built.push(planned.cpv.package.to_string());
-                    all.push(Pooled { build_id, content, request, output: output.clone(), altered, code, shared });
-                    output.unwrap()
+                    all.push(Pooled { build_id, content, request, output, altered, code, shared });
+                    offered
                 }
             };
             settled.add(&planned.cpv, planned.slot.as_str(), output, request);

@@ -173,14 +173,19 @@ impl Disk {
     }
 }
 
-/// Returns how many bytes are free where there are too few of them, or too few files; a folder that does not exist yet is
-/// judged by those above it.
 /// Returns how many bytes are free where a folder is, or is to be.
 pub fn free_space(folder: &Path) -> Option<u64> {
     let fs = folder.ancestors().find_map(|dir| statvfs(dir).ok())?;
     Some(fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
+/// Returns whether a sandbox would be refused in a folder, or is about to be.
+pub fn is_nearly_full(folder: &Path) -> bool {
+    free_space(folder).is_none_or(|free| free < 2 * RESERVE.0) || short(folder).is_some()
+}
+
+/// Returns how many bytes are free where there are too few of them, or too few files; a folder that does not exist yet is
+/// judged by those above it.
 fn short(folder: &Path) -> Option<u64> {
     let fs = folder.ancestors().find_map(|dir| statvfs(dir).ok())?;
     is_short(&fs).then(|| fs.f_bavail.saturating_mul(fs.f_frsize))

@@ -36,7 +36,7 @@ impl First {
     /// Goes on for a request with these ids, this base folder, which is there, and this network.
     pub fn begin(self, ids: &IdRange, base: &Path, host_network: bool) -> Result<Early, SandboxError> {
         let Self(mut sandbox) = self;
-        sandbox.begin(&begin(base, host_network, Without::default()))?;
+        sandbox.begin(&begin(base, host_network, false, Without::default()))?;
         let ids = ids.clone();
         let mapping = std::thread::spawn(move || sandbox.map(&ids).map(|()| sandbox));
         Ok(Early { mapping, base: base.to_path_buf(), host_network })
@@ -44,9 +44,9 @@ impl First {
 }
 
 /// Returns what to tell enter first.
-pub(super) fn begin(base: &Path, host_network: bool, without: Without) -> Begin {
+pub(super) fn begin(base: &Path, host_network: bool, counted: bool, without: Without) -> Begin {
     let parent = i32::try_from(std::process::id()).expect("Linux process ids are below 2^22");
-    Begin { parent, base: base.to_path_buf(), host_network, without }
+    Begin { parent, base: base.to_path_buf(), host_network, counted, without }
 }
 
 impl Early {

@@ -21,10 +21,13 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{PidfdFlags, Resource, Rlimit, chdir, getpid, getrlimit, pidfd_open, setrlimit, umask};
 use rustix::thread::set_no_new_privs;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use crate::fs::{self, FOLDER};
 use crate::process;
 use crate::sandbox::channel::{Channel, MAX_DESCRIPTORS};
+use crate::sandbox::plan::Plan;
 use crate::sandbox::program::Program;
 use crate::sandbox::range::{self, RangeError, become_root, die_with, new_namespaces};
 use crate::sandbox::report::{Begin, Failure, Join, Mapped, Report, Start, StartInit};
@@ -78,7 +81,8 @@ fn enter(channel: &mut Channel, begin: &Begin) -> Result<Option<String>, Failure
     channel.send(&Report::Started(pid), &[]).doing("report")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).doing("detach from the host's mounts")?;
-    let join = Join { network: !begin.host_network, ipc: without.keeps(Mechanism::IpcNamespace) };
+    let (network, ipc) = (!begin.host_network, without.keeps(Mechanism::IpcNamespace));
+    let join = Join { network, ipc, counted: begin.counted };
     if join.network {
         new_namespaces(CloneFlags::CLONE_NEWNET)?;
     }
@@ -92,7 +96,7 @@ fn enter(channel: &mut Channel, begin: &Begin) -> Result<Option<String>, Failure
     to_init.send(&join, &[own.as_fd()]).doing("tell init of the maps")?;
     // Its mount goes with it, and the kernel waits for all processors: beside init's start of the payload's process.
     drop((program, own));
-    match channel.receive::<Start>() {
+    match channel.receive::<Start<Box<RawValue>>>() {
         Ok((start, descriptors)) => release(channel, to_init, init, start, descriptors),
         // It has changed its mind, or is gone; init sees its channel close.
         Err(_) => Ok(None),
@@ -131,12 +135,14 @@ fn release(
     channel: &Channel,
     mut to_init: Channel,
     mut init: Child,
-    start: Start,
+    start: Start<Box<RawValue>>,
     mut descriptors: Vec<OwnedFd>,
 ) -> Result<Option<String>, Failure> {
     if !start.opened {
-        descriptors.extend(layers::open_own(&start.plan.overlay)?);
-        descriptors.extend(mount::open_binds(&start.plan)?);
+        let plan: Plan<IgnoredAny> =
+            serde_json::from_str(start.plan.get()).map_err(std::io::Error::from).doing("read the plan")?;
+        descriptors.extend(layers::open_own(&plan.overlay)?);
+        descriptors.extend(mount::open_binds(&plan)?);
     }
     let discard = start.discard.then(|| rustix::fs::open(&start.folder, FOLDER | OFlags::RDONLY, Mode::empty()));
     let discard = discard.transpose().doing("open the lease's folder")?;

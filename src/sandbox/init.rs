@@ -3,7 +3,8 @@
 //! 1. asks to die with enter; once the ids are mapped becomes uid 0 and enters the namespaces that enter has made meanwhile
 //! 2. joins a new session keyring, starts the payload's process, which waits, and waits for the plan; names the host
 //! 3. mounts the root (`mount`), switches `lo` on, allows no user namespaces beyond the payload's, limits process ids
-//! 4. enters the root, watches what is to be watched (`watch`), has the payload's process enter it, and writes the maps of its user namespace
+//! 4. enters the root, watches what is to be watched (`watch`), has the payload's process enter it, and writes the maps of its
+//!    user namespace
 //! 5. drops all capabilities, becomes unreadable to every other process, and a user that the payload cannot become; only
 //!    then lets the payload go on
 //! 6. reaps whatever dies, until the payload does (its status is reported) or the channel to the supervisor or enter
@@ -13,6 +14,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
+use std::thread::JoinHandle;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -27,6 +29,7 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, ThreadNameSpaceType, move_into_thread_name_spaces, set_capabilities,
     set_thread_res_gid, set_thread_res_uid,
 };
+use serde_json::value::RawValue;
 
 use crate::process;
 use crate::sandbox::channel::Channel;
@@ -72,10 +75,26 @@ pub(super) fn main(args: &[OsString]) {
 struct Begun {
     signals: SignalFd,
     to_payload: Channel,
-    payload: Pid,
+    payload: Starting,
 }
 
-/// Does what needs no plan, and starts the payload's process, which takes as long to start as the plan to arrive.
+/// The payload's process, or who starts it.
+enum Starting {
+    Started(Pid),
+    By(JoinHandle<Result<Pid, Failure>>),
+}
+
+impl Starting {
+    /// Waits until it is started.
+    fn started(self) -> Result<Pid, Failure> {
+        match self {
+            Self::Started(pid) => Ok(pid),
+            Self::By(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        }
+    }
+}
+
+/// Does what needs no plan, and starts the payload's process.
 fn begin(join: &Join, enter: Vec<OwnedFd>, without: &Without) -> Result<Begun, Failure> {
     range::become_root()?;
     range::keep_capabilities().doing("keep capabilities")?;
@@ -102,7 +121,7 @@ fn begin(join: &Join, enter: Vec<OwnedFd>, without: &Without) -> Result<Begun, F
     children.thread_block().doing("wait for signals")?;
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
     let signals = signals.doing("wait for signals")?;
-    let (to_payload, payload) = start_payload(without)?;
+    let (to_payload, payload) = start_payload(join.counted, without)?;
     Ok(Begun { signals, to_payload, payload })
 }
 
@@ -117,7 +136,7 @@ fn run(
     if let Some(name) = &plan.hostname {
         set_host_name(name).doing(format!("set the host name to `{name}`"))?;
     }
-    let binds = streams.split_off(if plan.process.terminal { 0 } else { 3.min(streams.len()) });
+    let binds = streams.split_off(if plan.terminal { 0 } else { 3.min(streams.len()) });
     let root = mount::build(&plan, &folder, binds)?;
     if !plan.host_network && without.keeps(Mechanism::LoopbackUp) {
         sys::loopback_up().doing("switch the loopback interface on")?;
@@ -139,8 +158,10 @@ fn run(
         mount::write_setting(&root, "kernel/pid_max", highest)?;
     }
     mount::restrict(&plan, &root)?;
+    // Before the root is another: the program that it becomes has a path.
+    let payload = payload.started()?;
     mount::enter(&root, without)?;
-    if plan.process.terminal {
+    if plan.terminal {
         streams = terminal(channel)?;
     }
     let watching = Watching::start(&plan.watch);
@@ -166,20 +187,23 @@ fn set_host_name(name: &str) -> io::Result<()> {
     })
 }
 
-/// Starts the payload's process, which does nothing before [`release_payload`].
-fn start_payload(without: &Without) -> Result<(Channel, Pid), Failure> {
+/// Starts the payload's process, which does nothing before [`release_payload`]. A thread does, because whoever starts a
+/// program waits until the kernel has loaded it, and there is a root to be mounted meanwhile. The process does not end with
+/// that thread: it has not asked to die with anyone. Where threads are counted there is none.
+fn start_payload(counted: bool, without: &Without) -> Result<(Channel, Starting), Failure> {
     let (to_payload, theirs) = Channel::pair().doing("make a channel")?;
-    let payload = without
-        .clear(process::this_program())
-        .arg(PAYLOAD)
-        .stdin(theirs.into_stdin())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .doing("start the payload's process")?;
-    let pid = i32::try_from(payload.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| StepError::refused("start the payload's process", "it has no process id"))?;
-    Ok((to_payload, pid))
+    let mut command = without.clear(process::this_program());
+    command.arg(PAYLOAD).stdin(theirs.into_stdin()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut start = move || {
+        let payload = command.spawn().doing("start the payload's process")?;
+        let pid = i32::try_from(payload.id()).ok().and_then(Pid::from_raw);
+        Ok(pid.ok_or_else(|| StepError::refused("start the payload's process", "it has no process id"))?)
+    };
+    let payload = match counted {
+        true => Starting::Started(start()?),
+        false => Starting::By(std::thread::Builder::new().spawn(start).doing("start a thread")?),
+    };
+    Ok((to_payload, payload))
 }
 
 /// Lets the payload's process go on, into the root, and returns once it has become the command.
@@ -187,13 +211,14 @@ fn release_payload(
     channel: &mut Channel,
     mut to_payload: Channel,
     pid: Pid,
-    plan: Plan,
+    plan: Plan<Box<RawValue>>,
     root: OwnedFd,
     streams: Vec<OwnedFd>,
 ) -> Result<(), Failure> {
     let without = plan.without.clone();
     let all: Vec<_> = std::iter::once(root.as_fd()).chain(streams.iter().map(AsFd::as_fd)).collect();
-    let message = StartPayload { process: plan.process, host_network: plan.host_network, without: plan.without };
+    let Plan { process, terminal, host_network, without: theirs, .. } = plan;
+    let message = StartPayload { process, terminal, host_network, without: theirs };
     to_payload.send(&message, &all).doing("tell the payload's process what to do")?;
     drop((root, streams));
     let (report, _) = to_payload.receive().doing("wait for the payload's process")?;

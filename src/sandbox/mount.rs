@@ -40,7 +40,7 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// Opens the host's files and folders that the plan binds, in order, as mounts that are attached nowhere yet.
-pub(super) fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>, StepError> {
+pub(super) fn open_binds<P>(plan: &Plan<P>) -> Result<Vec<OwnedFd>, StepError> {
     let binds = plan.mounts.iter().filter_map(|mount| match &mount.kind {
         Kind::Bind(from) => Some((from, mount.attributes)),
         Kind::New(..) => None,
@@ -73,7 +73,7 @@ fn plain(without: &Without) -> u64 {
 /// is bound. Both `folder` and the overlay's names are relative to the present working folder, so that folders above it
 /// need not be passable. A folder of its own to mount it on would take as long as a dozen other steps: on some file
 /// systems making and removing one waits for the disk.
-pub(super) fn build(plan: &Plan, folder: &Path, binds: Vec<OwnedFd>) -> Result<OwnedFd, StepError> {
+pub(super) fn build<P>(plan: &Plan<P>, folder: &Path, binds: Vec<OwnedFd>) -> Result<OwnedFd, StepError> {
     let mut binds = binds.into_iter();
     let layers = layers::attach(&plan.overlay, folder, &mut binds)?;
     if !layers.direct {
@@ -110,7 +110,7 @@ pub(super) fn build(plan: &Plan, folder: &Path, binds: Vec<OwnedFd>) -> Result<O
 }
 
 /// Takes from the root what the payload must not have: the last step before it is entered.
-pub(super) fn restrict(plan: &Plan, root: &OwnedFd) -> Result<(), StepError> {
+pub(super) fn restrict<P>(plan: &Plan<P>, root: &OwnedFd) -> Result<(), StepError> {
     for path in &plan.masked {
         cover(root, path, true).doing(format!("hide `{}` in the root", path.display()))?;
     }

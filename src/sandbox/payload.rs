@@ -73,7 +73,7 @@ fn prepare(channel: &mut Channel, start: &StartPayload, root: OwnedFd, streams: 
     let [stdin, stdout, stderr] = streams else {
         return Err(StepError::refused("set up the standard streams", "they were not passed").into());
     };
-    if process.terminal {
+    if start.terminal {
         ioctl_tiocsctty(stdin).doing("take the terminal")?;
     }
     nix::unistd::dup2_stdin(stdin)

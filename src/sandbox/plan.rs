@@ -36,9 +36,9 @@ mod mounts;
 #[cfg(test)]
 mod tests;
 
-/// What to set up and run.
+/// What to set up and run. Who only passes it on need not know what the payload becomes, `P`.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub(super) struct Plan {
+pub(super) struct Plan<P = Process> {
     pub(super) readonly: bool,
     pub(super) overlay: Overlay,
     pub(super) mounts: Vec<Mount>,
@@ -50,7 +50,9 @@ pub(super) struct Plan {
     /// The highest process id, where that is how processes are limited.
     pub(super) pid_max: Option<u64>,
     pub(super) limits: Limits,
-    pub(super) process: Process,
+    /// Whether the payload gets a terminal of its own.
+    pub(super) terminal: bool,
+    pub(super) process: P,
     /// What a test has switched off.
     pub(super) without: Without,
     /// Groups of files in the root of which it is to be seen whether they are opened; no spec says so.
@@ -63,7 +65,6 @@ pub(super) struct Process {
     pub(super) args: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) cwd: PathBuf,
-    pub(super) terminal: bool,
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) groups: Vec<u32>,
@@ -143,10 +144,10 @@ impl Plan {
             host_network,
             pid_max: None,
             limits,
+            terminal: process.terminal().unwrap_or(false),
             process: Process {
                 env: env.collect::<Result<_, Unsupported>>()?,
                 cwd: absolute(process.cwd().clone(), "process.cwd")?,
-                terminal: process.terminal().unwrap_or(false),
                 uid: user.uid(),
                 gid: user.gid(),
                 groups: user.additional_gids().clone().unwrap_or_default(),

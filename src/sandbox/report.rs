@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::value::RawValue;
+
 use crate::sandbox::plan::{Plan, Process};
 use crate::sandbox::watch::Seen;
 use crate::sandbox::without::Without;
@@ -14,20 +16,23 @@ pub(super) struct Begin {
     pub(super) base: PathBuf,
     /// The host's network instead of a namespace.
     pub(super) host_network: bool,
+    /// Whether a limit counts processes, and with them threads.
+    pub(super) counted: bool,
     pub(super) without: Without,
 }
 
 /// Supervisor to enter, with the payload's standard streams unless it gets a terminal, then layers and binds if they are
 /// opened.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct Start {
+pub(super) struct Start<P = Plan> {
     /// The lease's folder, relative to the base folder.
     pub(super) folder: PathBuf,
     /// Whether that is to be emptied at the end.
     pub(super) discard: bool,
     /// Whether the supervisor, as root, has opened what is to be bound.
     pub(super) opened: bool,
-    pub(super) plan: Plan,
+    /// As text for enter, which passes it on.
+    pub(super) plan: P,
 }
 
 /// Enter to init, with a descriptor of itself: the maps are written, and these namespaces are enter's own by now.
@@ -35,19 +40,23 @@ pub(super) struct Start {
 pub(super) struct Join {
     pub(super) network: bool,
     pub(super) ipc: bool,
+    /// Whether a limit counts threads.
+    pub(super) counted: bool,
 }
 
 /// Enter to init, with the channel to the supervisor, the payload's streams, and the binds.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct StartInit {
+pub(super) struct StartInit<P = Plan<Box<RawValue>>> {
     pub(super) folder: PathBuf,
-    pub(super) plan: Plan,
+    pub(super) plan: P,
 }
 
 /// Init to payload, with the root and its standard streams.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct StartPayload {
-    pub(super) process: Process,
+pub(super) struct StartPayload<P = Process> {
+    pub(super) process: P,
+    /// Whether its standard streams are a terminal of its own.
+    pub(super) terminal: bool,
     /// Whether it shares the host's network, with the abstract sockets in it.
     pub(super) host_network: bool,
     pub(super) without: Without,

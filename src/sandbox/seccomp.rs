@@ -6,9 +6,7 @@
 //! kernel runs, x86-64 and i386, are covered by the same rules by name; a process of an architecture the spec does not
 //! name is killed. Of several rules for one call the first that matches wins.
 
-use std::collections::BTreeMap;
-
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction};
 use syscalls::{x86, x86_64};
 
 use crate::sandbox::plan::Unsupported;
@@ -56,52 +54,53 @@ pub(super) fn compile(seccomp: &LinuxSeccomp, without: &Without) -> Result<Progr
             other => return Err(Unsupported::value("linux.seccomp.architectures", other)),
         }
     }
-    let rules = seccomp.syscalls().as_deref().unwrap_or_default();
-    for name in rules.iter().flat_map(LinuxSyscall::names) {
-        if [X86_64, I386].iter().all(|table| (table.number)(name).is_none()) {
-            return Err(Unsupported::value("linux.seccomp.syscalls.names", name));
-        }
-    }
-    let parts = tables.iter().map(|table| match table.audit == I386.audit && !without.keeps(Mechanism::I386Filter) {
-        true => Ok((table.audit, vec![(0, Decision::Always(bpf::ALLOW))])),
-        false => {
-            let unknown = if without.keeps(Mechanism::UnknownCalls) { bpf::ENOSYS } else { default };
-            Ok((table.audit, decisions(table, rules, default, unknown)?))
-        }
-    });
-    let program = bpf::program(&parts.collect::<Result<Vec<_>, Unsupported>>()?);
-    program.ok_or_else(|| Unsupported::value("linux.seccomp", "more rules than a filter can hold"))
-}
-
-/// Returns the first number of each run of calls that are decided alike.
-fn decisions(
-    table: &Table,
-    rules: &[LinuxSyscall],
-    default: u32,
-    unknown: u32,
-) -> Result<Vec<(u32, Decision)>, Unsupported> {
-    let mut listed: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
-    for rule in rules {
+    let mut rules = Vec::new();
+    for rule in seccomp.syscalls().as_deref().unwrap_or_default() {
         let compiled = Rule {
             action: action(rule.action(), rule.errno_ret())?,
             conditions: rule.args().iter().flatten().map(bpf::condition).collect::<Result<_, _>>()?,
         };
-        for number in rule.names().iter().filter_map(|name| (table.number)(name)) {
-            listed.entry(number).or_default().push(compiled.clone());
+        for name in rule.names() {
+            let numbers = [X86_64, I386].map(|table| (table.number)(name));
+            if numbers == [None, None] {
+                return Err(Unsupported::value("linux.seccomp.syscalls.names", name));
+            }
+            rules.push((numbers, compiled.clone()));
         }
     }
+    let parts = tables.iter().map(|table| {
+        let is_i386 = table.audit == I386.audit;
+        if is_i386 && !without.keeps(Mechanism::I386Filter) {
+            return (table.audit, vec![(0, Decision::Always(bpf::ALLOW))]);
+        }
+        let unknown = if without.keeps(Mechanism::UnknownCalls) { bpf::ENOSYS } else { default };
+        let listed = rules.iter().filter_map(|(numbers, rule)| Some((numbers[usize::from(is_i386)]?, rule)));
+        (table.audit, decisions(table, listed.collect(), default, unknown))
+    });
+    let program = bpf::program(&parts.collect::<Vec<_>>());
+    program.ok_or_else(|| Unsupported::value("linux.seccomp", "more rules than a filter can hold"))
+}
+
+/// Returns the first number of each run of calls that are decided alike; `listed` are the rules in the spec's order, each
+/// with the number of a call.
+fn decisions(table: &Table, mut listed: Vec<(u32, &Rule)>, default: u32, unknown: u32) -> Vec<(u32, Decision)> {
+    // Of rules for the same call the order stays.
+    listed.sort_by_key(|(number, _)| *number);
+    let mut rest = &listed[..];
     let mut runs: Vec<(u32, Decision)> = Vec::new();
     for number in 0..=table.last + 1 {
-        let decision = match listed.remove(&number) {
-            Some(rules) => Decision::of(rules, default),
-            None if (table.knows)(number) => Decision::Always(default),
-            None => Decision::Always(unknown),
+        let (of, after) = rest.split_at(rest.iter().take_while(|(listed, _)| *listed == number).count());
+        rest = after;
+        let decision = match of {
+            [] if (table.knows)(number) => Decision::Always(default),
+            [] => Decision::Always(unknown),
+            rules => Decision::of(rules.iter().map(|(_, rule)| *rule), default),
         };
         if runs.last().is_none_or(|(_, last)| *last != decision) {
             runs.push((number, decision));
         }
     }
-    Ok(runs)
+    runs
 }
 
 /// Returns the value a filter returns for an action.

@@ -32,7 +32,7 @@ pub(super) struct Sandbox {
     enter: Enter,
     init: Option<OwnedFd>,
     channel: Channel,
-    /// The lease's folder, if enter empties it.
+    /// The lease's folder, if it is to be empty afterwards.
     discarded: Option<PathBuf>,
 }
 
@@ -120,6 +120,8 @@ impl Sandbox {
         self.discarded = start.discard.then(|| base.join(&start.folder));
         let mut all = streams;
         start.opened = layers::maps(ids);
+        // Root can empty it, too, and does while the kernel takes enter's mounts down.
+        start.discard &= !start.opened;
         if start.opened {
             all.extend(layers::open(&start.plan.overlay, ids, self.enter.pid)?);
             all.extend(mount::open_binds(&start.plan)?);
@@ -235,8 +237,10 @@ impl Sandbox {
         if !self.enter.has_ended() && self.init.is_none() {
             self.kill();
         }
-        // Empty by now, and removed while the kernel takes enter's mounts down. If not, it is the caller's.
-        self.discarded.take().map(|folder| fs::remove_if_empty(&folder));
+        if let Some(folder) = self.discarded.take() {
+            // All that could write there has ended. What cannot be removed from here is the caller's.
+            let _ = fs::remove_dir_all(&folder);
+        }
         // It ends when init has, and init when its whole process namespace has.
         self.enter.wait();
         // Unless it was killed by somebody else.

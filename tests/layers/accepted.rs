@@ -64,6 +64,8 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     row("/var/cache/edb", "folder", "missing", "Portage's caches and counter"),
     row("/var/cache/edb/*", "", "missing", "Portage's caches and counter"),
     row("/var/cache/ldconfig/aux-cache", "file", "missing", "makes the next ldconfig quicker, with inode numbers"),
+    row("/var/cache/phases/__pycache__", "folder", "missing", "byte code that a phase writes"),
+    row("/var/cache/phases/__pycache__/*", "file", "missing", "byte code that a phase writes"),
     row("/var/lib/portage", "folder", "mode", "Portage sets it whenever it runs"),
     row("/var/lib/portage", "folder", "group", "Portage sets it whenever it runs"),
     row("/var/lib/portage/config", "file", "missing", "empty: what was done about protected files"),

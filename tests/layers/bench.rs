@@ -83,7 +83,7 @@ src_install() {
     keepdir /var/lib/phases
 }
 pkg_setup() {
-    id -u cron > /dev/null || die "there is no user cron"
+    [[ ${MERGE_TYPE} != binary ]] || id -u cron > /dev/null || die "there is no user cron"
 }
 pkg_preinst() {
     echo more >> "${ED}/usr/share/phases/changed" || die
@@ -311,7 +311,7 @@ impl Shop {
             return derived;
         }
         let lower = stack(cx, &on, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{}", chain(&e)));
-        let script = merging(&[package.facts.cpv.clone()]);
+        let script = merging(std::slice::from_ref(&package.facts.cpv));
         let learn_it = |upper: &Path| learn(cx, package, &Merged { on: &on, lower: &lower, upper });
         let (ran, derived) = self.run_and(lower.clone(), &script, learn_it);
         ran.works();

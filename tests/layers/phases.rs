@@ -59,7 +59,7 @@ fn what_no_layer_can_hold_is_installed_and_each_path_is_named() {
 fn a_merge_that_fails_fails_what_needs_it_and_says_where() {
     let shop = shop();
     let said = shop.build(&[], "own/unlucky");
-    said.fails(3, &["own/failing-1 is installed, and no layer: a merge of it on its own failed", "(in setup)"]);
+    said.fails(3, &["own/failing-1 is installed, and no layer: a merge of it on its own failed: no (in setup)"]);
 }
 
 #[test]

@@ -124,6 +124,7 @@ fn discarded(host: &Host, script: &str) -> (Result<sandbox::Exit, SandboxError>,
         },
         None,
         None,
+        &mut || (),
     );
     let gone = !lease.root().exists() || bindery::fs::remove_if_empty(lease.root());
     (exit, gone)

@@ -1,5 +1,7 @@
 //! Control groups v2: run in the virtual machine, which has them with all controllers (tests/machine/tests).
 
+use std::process::Command;
+
 use bindery::sandbox::{SandboxError, Stopped};
 
 use crate::host::{Host, is_root, variable};
@@ -57,6 +59,29 @@ fn all_limits_hold_at_once_and_for_one_sandbox_after_the_other() {
         assert!(!ran.out.contains("all") && ran.exit.refused_processes > 0, "{ran:?}");
         assert!(host.sh("true").unwrap().exit.status.success());
     }
+}
+
+/// Only root may change how a disk is scheduled, so only root tries it.
+#[test]
+#[ignore = "needs a disk whose scheduler may be changed: runs in the virtual machine"]
+fn a_share_of_the_disk_is_given_by_the_scheduler_or_the_cost_model() {
+    const SCHEDULER: &str = "/sys/block/vda/queue/scheduler";
+    const COSTS: &str = "/sys/fs/cgroup/io.cost.qos";
+    let mut host = Host::new();
+    host.limits.io_weight = Some(50);
+    assert!(Command::new("modprobe").arg("bfq").status().unwrap().success());
+    let given = |scheduler: &str, costs: &str| {
+        std::fs::write(SCHEDULER, scheduler).unwrap();
+        std::fs::write(COSTS, costs).unwrap();
+        let ran = host.sh("echo x > /file && sync /file").map_err(|error| error.to_string());
+        ran.map(|ran| ran.exit.achieved.limits["io-weight"].clone())
+    };
+    let device = std::fs::read_to_string("/sys/block/vda/dev").unwrap();
+    let costs = |enable: u8| format!("{} enable={enable}", device.trim());
+    assert_eq!(given("bfq", &costs(0)).unwrap(), "50 by cgroup v2, io.bfq.weight");
+    assert_eq!(given("none", &costs(1)).unwrap(), "50 by cgroup v2, io.weight");
+    let refused = given("none", &costs(0)).unwrap_err();
+    assert!(refused.contains("which knows no weights; `echo bfq >"), "{refused}");
 }
 
 #[test]

@@ -4,9 +4,20 @@
 use crate::atom::Atom;
 use crate::backend::Step;
 
-/// In this order it is one program.
-const PROGRAM: &str =
-    concat!(include_str!("plan.py"), "\n\n", include_str!("problems.py"), "\n\n", include_str!("answer.py"));
+/// In this order they are one program: what it answers, how it explains a refusal, and the asking.
+const PROGRAM: &str = concat!(
+    include_str!("plan.py"),
+    "\n\n",
+    include_str!("plan/links.py"),
+    "\n\n",
+    include_str!("plan/wishes.py"),
+    "\n\n",
+    include_str!("plan/conflicts.py"),
+    "\n\n",
+    include_str!("plan/problems.py"),
+    "\n\n",
+    include_str!("plan/answer.py"),
+);
 
 /// Returns the step. Its standard output is the resolution as JSON and nothing else.
 pub(super) fn step(atoms: &[Atom]) -> Step {

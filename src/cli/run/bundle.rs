@@ -25,7 +25,7 @@ pub(super) fn run(cx: &Context, folder: &Path, terminal: bool) -> Outcome {
     let config = fs::read_at_most(&file, MOST).map_err(|e| Failure::new(Kind::User, e))?;
     let config = String::from_utf8(config).map_err(|_| Failure::user(format!("`{}` is no UTF-8", file.display())))?;
     let ids = cx.prepare()?;
-    let exit = start(cx, &ids, None, ("run", &format!("bundle {}", folder.display())), |upper| {
+    let exit = start(cx, &ids, None, &mut true, ("run", &format!("bundle {}", folder.display())), |upper| {
         spec(&config, &folder, &ids, upper, terminal)
     })?;
     finish(&exit)

@@ -72,6 +72,9 @@ pub(in crate::layer) struct Made {
     ldconfig: bool,
 }
 
+/// A file that is made: its path, what it holds, and its owner, mode and time.
+type Generated = (&'static str, Vec<u8>, Attributes);
+
 /// Returns the name of the layer for a stack.
 pub(super) fn key(cx: &Context<'_>, layers: &[Layer]) -> Digest {
     let layers: Vec<_> = layers.iter().map(|layer| &layer.digest).collect();
@@ -166,7 +169,7 @@ pub(in crate::layer) fn job(task: &Task) -> Result<Made, RefreshJobError> {
         made.insert(CACHE, bytes);
     }
     let usual = Attributes { mode: 0o644, uid: 0, gid: 0, mtime: DEFAULT_SOURCE_DATE };
-    let mut made: Vec<_> = made.into_iter().map(|(path, bytes)| (path, bytes, usual)).collect();
+    let mut made: Vec<Generated> = made.into_iter().map(|(path, bytes)| (path, bytes, usual)).collect();
     made.extend(account_files(&ground)?);
     made.sort_by_key(|(path, ..)| *path);
     let merge = Merge::default();
@@ -191,7 +194,7 @@ pub(in crate::layer) fn job(task: &Task) -> Result<Made, RefreshJobError> {
 }
 
 /// Returns the files of users and groups that packages add something to.
-fn account_files(ground: &Layers) -> Result<Vec<(&'static str, Vec<u8>, Attributes)>, RefreshJobError> {
+fn account_files(ground: &Layers) -> Result<Vec<Generated>, RefreshJobError> {
     let mut text = Vec::new();
     io::stdin().lock().take(ACCOUNTS).read_to_end(&mut text).map_err(RefreshJobError::Input)?;
     let records: Vec<Accounts> = serde_json::from_slice(&text).map_err(|e| RefreshJobError::Input(e.into()))?;

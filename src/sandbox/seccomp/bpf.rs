@@ -81,18 +81,20 @@ pub(super) fn condition(arg: &LinuxSeccompArg) -> Result<Condition, Unsupported>
 }
 
 impl Decision {
-    pub(super) fn of(mut rules: Vec<Rule>, default: u32) -> Self {
-        match &rules[..] {
-            [first, ..] if first.conditions.is_empty() => Self::Always(first.action),
-            [] => Self::Always(default),
-            _ => {
-                // Nothing after a rule without conditions is ever reached.
-                if let Some(end) = rules.iter().position(|rule| rule.conditions.is_empty()) {
-                    rules.truncate(end + 1);
-                }
-                Self::First(rules, default)
+    pub(super) fn of<'a>(rules: impl IntoIterator<Item = &'a Rule>, default: u32) -> Self {
+        let mut reached: Vec<Rule> = Vec::new();
+        for rule in rules {
+            let always = rule.conditions.is_empty();
+            if always && reached.is_empty() {
+                return Self::Always(rule.action);
+            }
+            reached.push(rule.clone());
+            // Nothing after a rule without conditions is ever reached.
+            if always {
+                break;
             }
         }
+        if reached.is_empty() { Self::Always(default) } else { Self::First(reached, default) }
     }
 
     fn code(&self) -> Vec<Instruction> {
@@ -224,8 +226,8 @@ pub(super) mod tests {
     }
 
     fn decide(conditions: Vec<Condition>, arg: u64) -> bool {
-        let rules = vec![Rule { action: ALLOW, conditions }];
-        let program = program(&[(7, vec![(0, Decision::of(rules, ENOSYS))])]).unwrap();
+        let rule = Rule { action: ALLOW, conditions };
+        let program = program(&[(7, vec![(0, Decision::of([&rule], ENOSYS))])]).unwrap();
         run(&program, 7, 0, [arg, 1, 0, 0, 0, 0]) == ALLOW
     }
 
