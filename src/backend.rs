@@ -17,6 +17,7 @@
 pub mod resolution;
 pub mod settings;
 
+mod missing;
 mod portage;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use crate::atom::{Atom, Cpv, RootPath};
 use crate::fs::{self, PathError};
 
+pub use missing::Missing;
 pub use portage::index::{PackageFile, package_path};
 pub use resolution::{Problem, Resolution, ResolutionError};
 pub use settings::{PackageList, Settings, Tree};
@@ -179,6 +181,8 @@ pub struct Failure {
     pub telling: Vec<String>,
     /// Whether something said that there was no space left to write. Anybody can print that.
     pub no_space: bool,
+    /// What was not found in the phase that failed, as far as anybody said so.
+    pub missing: Vec<Missing>,
 }
 
 /// There is no backend of that name.

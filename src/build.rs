@@ -38,6 +38,8 @@ mod schedule;
 mod settle;
 mod share;
 mod turns;
+mod undeclared;
+mod used;
 mod workers;
 
 pub use bundle::bundle;

@@ -121,6 +121,13 @@ pub enum Event {
         /// Wall time in milliseconds.
         milliseconds: u64,
     },
+    /// A package was built, and of some that it declares it needs to be built, nothing was opened.
+    Unused {
+        /// The package that declares them.
+        cpv: Cpv,
+        /// The packages that were not used.
+        dependencies: Vec<Cpv>,
+    },
     /// A package could not be built.
     BuildFailed {
         /// The package.

@@ -41,7 +41,8 @@ mod wheel;
 
 pub use apt::AptError;
 pub use definition::{
-    Archive, Definition, DefinitionError, Folder, Group, Kind, Recipe, Replacement, SourceDate, Text, User, Wheel, Word,
+    Archive, Base, Definition, DefinitionError, Folder, Group, Kind, Recipe, Replacement, SourceDate, Text, User,
+    Wheel, Word,
 };
 pub use layout::{LayoutError, Origin};
 pub use lock::{Deb, Lock, LockError};

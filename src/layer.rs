@@ -30,15 +30,19 @@ mod beneath;
 pub mod collect;
 mod copy;
 pub mod derive;
+pub mod hide;
+mod list;
 mod pack;
 mod pax;
 mod short;
 pub mod stack;
+pub mod traces;
 mod unpack;
 mod usage;
 
 pub use archive::{Archive, ArchiveError, Kind, Limits, Member};
 pub(crate) use beneath::Beneath;
+pub use list::list;
 pub use pack::PackError;
 pub use short::short_name;
 pub use unpack::{UnpackError, Unpacked};
@@ -77,6 +81,10 @@ enum Job {
     Derive(Box<derive::Task>),
     /// Makes what a stack of layers needs beside them.
     Refresh(Box<stack::refresh::Task>),
+    /// Makes the layer that hides what an image holds beyond its base.
+    Hide(Box<hide::Task>),
+    /// Looks for files in the package that is standard input.
+    List(Box<list::Task>),
 }
 
 /// An archive to unpack.
@@ -230,6 +238,8 @@ fn perform(job: Job) -> Result<(), String> {
         Job::Remove { path } => print(&fs::remove_tree(&path).map_err(|e| process::chain(&e))?),
         Job::Derive(task) => print(&derive::job(&task).map_err(|e| process::chain(&e))?),
         Job::Refresh(task) => print(&stack::refresh::job(&task).map_err(|e| process::chain(&e))?),
+        Job::Hide(task) => print(&hide::job(&task).map_err(|e| process::chain(&e))?),
+        Job::List(task) => print(&list::job(&task).map_err(|e| process::chain(&e))?),
         Job::Usage { path } => print(&usage::usage(&path).map_err(|e| process::chain(&e))?),
     }
 }
@@ -278,6 +288,8 @@ fn run(ids: &IdRange, base: &Path, job: &Job, stdin: Stdio) -> Result<Answer, La
         Job::Usage { path } => ("measure", path),
         Job::Derive(task) => ("derive a layer in", task.place()),
         Job::Refresh(task) => ("make a layer in", &task.scratch),
+        Job::List(_) => ("look into a package, from", &here),
+        Job::Hide(task) => ("hide what the image holds beyond its base, in", &task.scratch),
     };
     let path = base.join(path);
     let mut command = range::command(ids, base, &json(job));

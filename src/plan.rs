@@ -74,6 +74,9 @@ pub struct Planned {
     /// What each of these is there for.
     #[serde(default)]
     pub roles: BTreeMap<Cpv, BTreeSet<Role>>,
+    /// Those of them that the ebuild names itself (BDEPEND, DEPEND, IDEPEND).
+    #[serde(default)]
+    pub declared: Vec<Cpv>,
     /// What it needs to run, directly.
     pub runtime: Vec<Cpv>,
     /// What its build root should hold and cannot, being built later (a cycle at run time).
@@ -232,6 +235,7 @@ impl Plan {
                 use_flags: package.use_flags.clone(),
                 needs: node.needs,
                 roles: node.roles,
+                declared: node.declared,
                 runtime: node.runtime,
                 missing: node.missing,
                 distfiles: package.sources().ok_or_else(|| Refusal::incomplete_manifest(package))?,

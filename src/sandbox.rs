@@ -72,6 +72,7 @@ mod sys;
 mod terminal;
 pub mod trial;
 mod usage;
+mod watch;
 mod watchdog;
 mod without;
 
@@ -89,6 +90,7 @@ pub use reap::{reap, reap_groups};
 pub use report::Status;
 pub use stdio::{Stdio, Stream};
 pub use terminal::{restore_terminal, stop_here};
+pub use watch::Seen;
 pub use watchdog::Stopped;
 
 /// The hidden sub-commands.
@@ -162,12 +164,23 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
 
 /// Runs a command to its end, and leaves no process behind.
 pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
-    run_and(request, None, None, false, &mut || (), None)
+    run_and(request, With::default(), &mut || ()).map(|(exit, _)| exit)
 }
 
 /// Like [`run`], for one of several that may run side by side: what they use up is limited together.
 pub fn run_together(request: Request<'_, '_>, together: &Together) -> Result<Exit, SandboxError> {
-    run_and(request, None, None, false, &mut || (), Some(together))
+    run_and(request, With { together: Some(together), ..With::default() }, &mut || ()).map(|(exit, _)| exit)
+}
+
+/// Like [`run`], or with `together` like [`run_together`], and sees whether the command opens any file of some groups, by
+/// their paths in the root: a folder stands for itself and what is directly in it. What it saw is empty where the command
+/// did not end by itself. It costs the command little, and takes of the caller's share of inotify(7).
+pub fn run_and_watch(
+    request: Request<'_, '_>,
+    groups: Vec<Vec<PathBuf>>,
+    together: Option<&Together>,
+) -> Result<(Exit, Vec<Seen>), SandboxError> {
+    run_and(request, With { watch: groups, together, ..With::default() }, &mut || ())
 }
 
 /// Like [`run`], for a root that nobody wants to look at: the lease's folder is gone or empty afterwards. Root empties it
@@ -182,19 +195,28 @@ pub fn run_and_discard(
     keys: Option<&Keys>,
     told: &mut dyn FnMut(),
 ) -> Result<Exit, SandboxError> {
-    run_and(request, early, keys, true, told, None)
+    run_and(request, With { early, keys, discard: true, ..With::default() }, told).map(|(exit, _)| exit)
+}
+
+/// What else there is to a run.
+#[derive(Debug, Default)]
+struct With<'a> {
+    early: Option<Early>,
+    keys: Option<&'a Keys>,
+    discard: bool,
+    watch: Vec<Vec<PathBuf>>,
+    together: Option<&'a Together>,
 }
 
 fn run_and(
     request: Request<'_, '_>,
-    early: Option<Early>,
-    keys: Option<&Keys>,
-    discard: bool,
+    with: With<'_>,
     told: &mut dyn FnMut(),
-    together: Option<&Together>,
-) -> Result<Exit, SandboxError> {
+) -> Result<(Exit, Vec<Seen>), SandboxError> {
     let Request { spec, ids, base, lease, stdio, cancel } = request;
+    let With { early, keys, discard, watch, together } = with;
     let mut plan = Plan::read(spec)?;
+    plan.watch = watch;
     if plan.terminal != matches!(stdio, Stdio::Terminal) {
         return Err(Unsupported::value("process.terminal", format!("with the caller's {stdio:?}")).into());
     }
@@ -261,7 +283,7 @@ fn run_and(
         None if stopped.is_some() => Status::Signal(KILLED),
         None => return Err(SandboxError::Lost(end.lost)),
     };
-    Ok(Exit {
+    let exit = Exit {
         status,
         stopped,
         oom_kills,
@@ -273,7 +295,8 @@ fn run_and(
         yielded: limits.gives_way.then(|| u64::try_from(frozen.as_millis()).unwrap_or(u64::MAX)),
         changed,
         achieved,
-    })
+    };
+    Ok((exit, end.watched))
 }
 
 /// Makes the folders that the range writes to, and returns the lease's, relative to the base folder.

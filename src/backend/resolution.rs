@@ -212,6 +212,8 @@ pub enum Kind {
     Run,
     /// Some time after it is merged: PDEPEND.
     Post,
+    /// With `Run`: to be merged, IDEPEND.
+    Install,
 }
 
 impl Resolution {

@@ -1,4 +1,4 @@
-//! What the clean room of a package starts from: the image, the layers of what it is built with, and, of that, what must be
+//! What the clean room of a package starts from: the image, less what it hides beyond its base, the layers of what it is built with, and, of that, what must be
 //! installed by the package manager, because it is no layer.
 
 use std::collections::BTreeMap;
@@ -10,9 +10,12 @@ use crate::backend::resolution::Package;
 use crate::binhost::pool::Entry;
 use crate::build::prepare::Prepared;
 use crate::build::{BuildError, Host, phases};
+use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::fs;
-use crate::layer::derive::{self, Derived, Merge, Reason, Settings};
+use crate::image::{Definition, Image, Word};
+use crate::layer::derive::{self, Derived, Layer, Merge, Reason, Settings};
+use crate::layer::hide::{self, Base, Hidden};
 use crate::layer::stack::{self, StackError};
 use crate::plan::Planned;
 
@@ -21,6 +24,8 @@ use crate::plan::Planned;
 pub(super) struct Ground {
     /// The root's layers, top first.
     pub(super) lower: Vec<PathBuf>,
+    /// Those of packages.
+    pub(super) layers: Vec<Layer>,
     /// What is installed into it, in this order.
     pub(super) install: Vec<Cpv>,
 }
@@ -35,13 +40,7 @@ pub(super) fn ground(
 ) -> Result<Ground, BuildError> {
     let mut found: BTreeMap<&Cpv, Derived> = BTreeMap::new();
     let usual = Merge::default();
-    let context = |merge| derive::Context {
-        state: host.state,
-        ids: host.ids,
-        image: &prepared.image.layers,
-        image_digest: &prepared.image.digest,
-        merge,
-    };
+    let context = |merge| context(host, prepared, merge);
     // Who needs the same at the same moment waits, and then finds it made.
     let turn = prepared.turns.take(planned.needs.iter().map(ToString::to_string));
     // What is merged in the same way is derived at once.
@@ -64,7 +63,10 @@ pub(super) fn ground(
     for cpv in &planned.needs {
         let derived = match found.remove(cpv).zip(ready.get(cpv)) {
             Some((Derived::NotStackable(reasons), entry)) if reasons.iter().all(Reason::is_phase) => {
-                let context = context(prepared.merges.get(cpv).unwrap_or(&usual));
+                // Merged once by the package manager, which needs a little more for it.
+                let (image, image_digest) = &bottom(host, prepared, true)?;
+                let merge = prepared.merges.get(cpv).unwrap_or(&usual);
+                let context = derive::Context { image, image_digest, ..context(merge) };
                 Some(phases::derive(host, prepared, &context, entry, &layers, on)?)
             }
             derived => derived.map(|(derived, _)| derived),
@@ -81,15 +83,52 @@ pub(super) fn ground(
     }
     let names: Vec<_> = layers.iter().map(|layer| layer.digest.to_string()).collect();
     let _turn = prepared.turns.take([names.join(" ")]);
-    match stack::stack(&context(&usual), &layers, host.cancel) {
-        Ok(lower) => Ok(Ground { lower, install }),
+    let bottom = bottom(host, prepared, !install.is_empty())?;
+    let (lowest, image_digest) = (&bottom.0, &bottom.1);
+    let below = derive::Context { image: lowest, image_digest, ..context(&usual) };
+    match stack::stack(&below, &layers, host.cancel) {
+        Ok(lower) => Ok(Ground { lower, layers, install }),
         // The package manager knows better, or says it in its own words.
         Err(error @ (StackError::Collision { .. } | StackError::TooMany { .. })) => {
             on(Event::Step { what: format!("everything that {} needs is installed: {error}", planned.cpv) });
-            Ok(Ground { lower: prepared.image.layers.clone(), install: planned.needs.clone() })
+            let (lower, _) = self::bottom(host, prepared, true)?;
+            Ok(Ground { lower, layers: Vec::new(), install: planned.needs.clone() })
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Returns where layers are kept, and what lies below those of a room.
+pub(super) fn context<'a>(host: &Host<'a>, prepared: &'a Prepared, merge: &'a Merge) -> derive::Context<'a> {
+    let image_digest = prepared.hidden.as_ref().map_or(&prepared.image.digest, |hidden| &hidden.digest);
+    derive::Context { state: host.state, ids: host.ids, image: &prepared.bottom, image_digest, merge }
+}
+
+/// Returns what lies below the packages of a room, and a digest of that.
+fn bottom(host: &Host<'_>, prepared: &Prepared, installing: bool) -> Result<(Vec<PathBuf>, Digest), BuildError> {
+    let Prepared { image, definition, .. } = prepared;
+    // Looked at again: somebody may have removed all layers meanwhile.
+    Ok(match hidden(host, image, definition, installing)? {
+        Some(hidden) => ([&hidden.layer].into_iter().chain(&image.layers).cloned().collect(), hidden.digest),
+        None => (image.layers.clone(), image.digest.clone()),
+    })
+}
+
+/// Returns what the image hides beyond its base, if its definition has one: a little less, where something is to be
+/// installed.
+pub(super) fn hidden(
+    host: &Host<'_>,
+    image: &Image,
+    definition: &Definition,
+    installing: bool,
+) -> Result<Option<Hidden>, BuildError> {
+    let Some(base) = &definition.recipe.base else { return Ok(None) };
+    let more: &[Word] = if installing { &base.install } else { &[] };
+    let text = |words: &[Word]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let base = Base { packages: [text(&base.packages), text(more)].concat(), without: text(&base.without) };
+    let (merge, state, ids) = (&Merge::default(), host.state, host.ids);
+    let context = derive::Context { state, ids, image: &image.layers, image_digest: &image.digest, merge };
+    Ok(Some(hide::hide(&context, &base)?))
 }
 
 /// Returns how each package of a resolution is merged; `configuration` is the folder that is mounted as the package

@@ -14,6 +14,8 @@ use crate::build::ground::{self, Ground};
 use crate::build::prepare::Prepared;
 use crate::build::record;
 use crate::build::room::{Room, describe, full, interrupted, no_room, path};
+use crate::build::undeclared::{self, Undeclared};
+use crate::build::used::{self, Used};
 use crate::build::{BuildError, Host};
 use crate::event::{Event, Sink};
 use crate::fs::{self, File, PathError};
@@ -115,7 +117,7 @@ pub(super) fn build(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result
     let result = result?;
     closed?;
     match result {
-        Ok(entry) => {
+        Ok((entry, used)) => {
             let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             let event = Event::BuildFinished {
                 cpv: planned.cpv.clone(),
@@ -124,6 +126,9 @@ pub(super) fn build(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result
                 milliseconds,
             };
             on(event);
+            if !used.unused.is_empty() {
+                on(Event::Unused { cpv: planned.cpv.clone(), dependencies: used.unused });
+            }
             Ok(Ok(entry))
         }
         Err(Telling { reason, lines, by_memory }) => Ok(Err(Failed { reason, telling: lines, log, by_memory })),
@@ -143,7 +148,7 @@ fn build_in(
     ground: &Ground,
     room: &mut Room<'_>,
     dir: &Path,
-) -> Result<Result<Entry, Telling>, BuildError> {
+) -> Result<Result<(Entry, Used), Telling>, BuildError> {
     let Task { planned, ready, jobs } = task;
     let (host, backend, started) = (shop.host, shop.prepared.backend, Instant::now());
     // Of this user's, and nobody else's: what lies below may be open to all.
@@ -160,25 +165,33 @@ fn build_in(
     let build = Build { cpv: &planned.cpv, needs: &ground.install, source_date: shop.source_date };
     let mut log = Log::new(&dir.join("log"))?;
     let limits = shop.limits().clone();
-    let exit = room.run(
+    let watch = used::watch(host, shop.prepared, planned, ground)?;
+    let (exit, seen) = room.run_and_watch(
         &shop.prepared.image,
         &ground.lower,
         &binds,
         &backend.build(&build),
         &limits,
         Some(&dir.join("config.json")),
+        watch.groups.clone(),
         &mut |_, bytes| log.take(bytes),
     )?;
     if let Some(reached) = exit.reached() {
         log.take(format!("\n[bindery: {reached}]\n").as_bytes());
     }
+    let good = exit.status == Status::Code(0) && exit.stopped.is_none();
+    // What failed may have failed before it came to use it.
+    let used = if good { watch.tell(seen) } else { Used::default() };
+    if !used.unused.is_empty() {
+        log.take(format!("\n[bindery: declared and not used: {}]\n", names(&used.unused)).as_bytes());
+    }
     log.end()?;
-    keep(dir, &exit)?;
+    keep(dir, &Ended { exit: &exit, undeclared: &[], dependencies: &used })?;
     shop.change(&exit.changed);
     interrupted(host.cancel)?;
     full(host, &exit, &format!("building {}", planned.cpv))?;
-    if exit.status != Status::Code(0) || exit.stopped.is_some() {
-        return Ok(Err(telling(shop, &planned.cpv, &exit, &dir.join("log"))?));
+    if !good {
+        return Ok(Err(telling(shop, planned, ready, &exit, dir)?));
     }
     let origin = Origin {
         request: Some(planned.request.key()),
@@ -189,7 +202,7 @@ fn build_in(
         shared: None,
     };
     match finish::finish(shop, &planned.cpv, Artefact::Built(&room.upper()), &scratch, &origin) {
-        Ok(entry) => Ok(Ok(entry)),
+        Ok(entry) => Ok(Ok((entry, used))),
         Err(BuildError::Odd(why)) => {
             let reason = format!("its package was refused: {why}");
             Ok(Err(Telling { reason, lines: Vec::new(), by_memory: false }))
@@ -245,10 +258,17 @@ pub(super) fn lay_out(
     Ok(fs::write_atomic(&dir.join("Packages"), backend.index(&files), 0o644)?)
 }
 
-/// Says why a build failed.
-fn telling(shop: &Shop<'_>, cpv: &Cpv, exit: &Exit, log: &Path) -> Result<Telling, BuildError> {
+/// Says why a build failed, and in its record who would provide what it did not find.
+fn telling(
+    shop: &Shop<'_>,
+    planned: &Planned,
+    ready: &BTreeMap<Cpv, Entry>,
+    exit: &Exit,
+    dir: &Path,
+) -> Result<Telling, BuildError> {
+    let (cpv, log) = (&planned.cpv, &dir.join("log"));
     let file = fs::open(log)?;
-    let failure = shop
+    let mut failure = shop
         .prepared
         .backend
         .failure(&mut std::io::BufReader::new(file))
@@ -270,7 +290,33 @@ fn telling(shop: &Shop<'_>, cpv: &Cpv, exit: &Exit, log: &Path) -> Result<Tellin
         reason.push_str(&format!("; if it needs more, raise `{limit}` in the profile"));
     }
     let by_memory = exit.stopped == Some(Stopped::Memory);
+    let undeclared = undeclared::find(shop, planned, ready, &failure.missing)?;
+    if !undeclared.is_empty() {
+        let lines: Vec<String> = undeclared.iter().map(|one| format!("[bindery: {one}]")).collect();
+        let text = format!("\n{}\n", lines.join("\n"));
+        fs::append(log, 0o644)?.write_all(text.as_bytes()).map_err(PathError::on("write", log))?;
+        keep(dir, &Ended { exit, undeclared: &undeclared, dependencies: &Used::default() })?;
+        failure.telling.extend(lines);
+    }
     Ok(Telling { reason, lines: failure.telling, by_memory })
+}
+
+/// `status.json` of a package's build.
+#[derive(Debug, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Ended<'a> {
+    #[serde(flatten)]
+    exit: &'a Exit,
+    /// What it did not find, and who would provide that.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    undeclared: &'a [Undeclared],
+    /// What was used of what it declared.
+    #[serde(skip_serializing_if = "Used::is_empty")]
+    dependencies: &'a Used,
+}
+
+fn names(cpvs: &[Cpv]) -> String {
+    cpvs.iter().map(Cpv::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the profile's setting that stopped a build.
@@ -286,8 +332,8 @@ fn limit(stopped: Stopped) -> Option<&'static str> {
 }
 
 /// Keeps how the build ended and what isolation it really had.
-fn keep(dir: &Path, exit: &Exit) -> Result<(), BuildError> {
-    let text = serde_json::to_string_pretty(exit).expect("plain data");
+fn keep(dir: &Path, ended: &Ended<'_>) -> Result<(), BuildError> {
+    let text = serde_json::to_string_pretty(ended).expect("plain data");
     Ok(fs::write_atomic(&dir.join("status.json"), text + "\n", 0o644)?)
 }
 

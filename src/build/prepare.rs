@@ -1,7 +1,7 @@
 //! Everything before the first package is built: image, trees, configuration, plan.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::atom::{Atom, Cpv, Name};
 use crate::backend::{self, Backend, Resolution, Settings};
@@ -14,8 +14,9 @@ use crate::build::turns::Turns;
 use crate::build::{BuildError, Host, Outlook, share};
 use crate::config::{self, Search};
 use crate::event::{Event, Sink};
-use crate::image::{self, Image, ImageError};
+use crate::image::{self, Definition, Image, ImageError};
 use crate::layer::derive::Merge;
+use crate::layer::hide::Hidden;
 use crate::package::{Facts, Offers};
 use crate::plan::{self, Graph, Inputs, Output, Plan, Policy, Pooled, Request, Shells, Stock};
 use crate::profile::{Archives, Profile, Rebuild, Tools};
@@ -37,6 +38,12 @@ pub struct Prepared {
     pub(super) backend: &'static dyn Backend,
     /// How each package is merged.
     pub(super) merges: BTreeMap<Cpv, Merge>,
+    /// What the image is made from.
+    pub(super) definition: Definition,
+    /// What of the image builds do not see.
+    pub(super) hidden: Option<Hidden>,
+    /// What lies below everything in a clean room: the image's layers, and what hides things there; top first.
+    pub(super) bottom: Vec<PathBuf>,
     /// The profile's folder, and what each root may use.
     pub(super) home: ProfileDir,
     pub(super) limits: root::Limits,
@@ -100,9 +107,10 @@ pub fn prepare(
     let checked = Pool::open(&home).check()?;
     let mut stock =
         Stock { own: pooled(&checked), others: BTreeMap::new(), share: profile.share, policy: policy(profile.rebuild) };
-    let definition = image::Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
+    let definition = Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
         .map_err(ImageError::from)?;
-    let (toolchain, setup) = (toolchain(&image), definition.setup());
+    let hidden = ground::hidden(host, &image, &definition, false)?;
+    let (toolchain, setup) = (toolchain(&image, &definition, hidden.as_ref()), definition.setup());
     let inputs = Inputs {
         resolution: &resolution,
         toolchain: &toolchain,
@@ -114,6 +122,7 @@ pub fn prepare(
     let plan = decide(&inputs, &mut stock, host, profile)?;
     let merges = ground::merges(&resolution, configuration);
     let outlook = Outlook::of(&plan, &checked.good, &home)?;
+    let bottom = hidden.iter().map(|hidden| &hidden.layer).chain(&image.layers).cloned().collect();
     let (limits, altered, turns) = (room::limits(profile), checked.altered, Turns::default());
     Ok(Prepared {
         image,
@@ -122,6 +131,9 @@ pub fn prepare(
         outlook,
         backend,
         merges,
+        definition,
+        hidden,
+        bottom,
         home,
         limits,
         mounts,
@@ -177,10 +189,14 @@ fn check(host: &Host<'_>, profile: &Profile, trees: &[Tree], resolution: &Resolu
 }
 
 /// Returns the image's packages that can change what is built, by role. They count, not how the image was packed.
-fn toolchain(image: &Image) -> BTreeMap<String, String> {
+fn toolchain(image: &Image, definition: &Definition, hidden: Option<&Hidden>) -> BTreeMap<String, String> {
+    let seen = |name: &str| hidden.is_none_or(|hidden| hidden.seen.contains(name));
+    let base: BTreeSet<&str> =
+        definition.recipe.base.iter().flat_map(|base| &base.packages).map(|name| name.as_str()).collect();
     let debs = image.origin.debs.iter().map(|deb| (deb.name.as_str(), deb.version.as_str()));
+    let debs = debs.filter(|(name, _)| seen(name));
     let wheels = image.origin.wheels.iter().map(|wheel| (wheel.name.as_str(), wheel.version.as_str()));
-    plan::toolchain(debs, wheels)
+    plan::toolchain(debs, wheels, |name| base.contains(name))
 }
 
 /// Returns what a package offers those that are built with it; nothing where the record's rules are not today's.
@@ -258,6 +274,29 @@ fn words(atoms: &[Atom]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
+
+    #[test]
+    fn of_the_image_counts_what_builds_see_and_whatever_the_base_names() {
+        let deb = |name: &str| serde_json::json!({"name": name, "version": "1", "architecture": "amd64", "sha256": Digest::of(name)});
+        let debs = ["gcc", "hostname", "perl-base", "libssl3t64"].map(deb);
+        let origin = serde_json::json!({"definition": Digest::of("d"), "debs": debs, "wheels": []});
+        let image = Image {
+            name: "debian-portage".parse().unwrap(),
+            digest: Digest::of("image"),
+            layers: Vec::new(),
+            env: Vec::new(),
+            origin: serde_json::from_value(origin).unwrap(),
+        };
+        let definition = Definition::find(&image.name, &[]).unwrap();
+        let seen: BTreeSet<String> = ["gcc", "hostname", "libssl3t64"].map(str::to_string).into();
+        let (layer, digest, hidden) = ("l/x".into(), Digest::of("hidden"), BTreeMap::new());
+        let hidden = Hidden { layer, digest, seen, hidden };
+        let of = |hidden: Option<&Hidden>| toolchain(&image, &definition, hidden)["tools"].clone();
+        assert_eq!(of(Some(&hidden)), "hostname=1");
+        // An image without a base hides nothing.
+        assert_eq!(of(None), "perl-base=1 hostname=1");
+    }
 
     #[test]
     fn what_is_allowed_limits_the_jobs() {

@@ -12,7 +12,7 @@ use crate::event::{Event, Sink};
 use crate::image::Image;
 use crate::profile::Profile;
 use crate::root::{self, Bind, Command, Limits, Network, Root};
-use crate::sandbox::{self, Exit, Status, Stdio, Stopped, Stream, Together};
+use crate::sandbox::{self, Exit, Seen, Status, Stdio, Stopped, Stream, Together};
 use crate::state::Lease;
 use crate::{fs, layer};
 
@@ -97,6 +97,22 @@ impl<'a> Room<'a> {
         config: Option<&Path>,
         sink: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Exit, BuildError> {
+        self.run_and_watch(image, lower, binds, step, limits, config, Vec::new(), sink).map(|(exit, _)| exit)
+    }
+
+    /// Likewise, and sees whether groups of files in the root are opened ([`sandbox::run_and_watch`]).
+    #[expect(clippy::too_many_arguments, reason = "each is one thing that a step needs")]
+    pub(super) fn run_and_watch(
+        &mut self,
+        image: &Image,
+        lower: &[PathBuf],
+        binds: &[Bind],
+        step: &Step,
+        limits: &Limits,
+        config: Option<&Path>,
+        groups: Vec<Vec<PathBuf>>,
+        sink: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<(Exit, Vec<Seen>), BuildError> {
         let folder = self.lease.root();
         let folder = folder.strip_prefix(self.host.state.state()).unwrap_or(folder).to_path_buf();
         let root = Root { lower: lower.to_vec(), upper: Some(folder) };
@@ -113,10 +129,7 @@ impl<'a> Room<'a> {
             stdio: Stdio::Capture(sink),
             cancel: self.host.cancel,
         };
-        Ok(match self.together {
-            Some(together) => sandbox::run_together(request, together)?,
-            None => sandbox::run(request)?,
-        })
+        Ok(sandbox::run_and_watch(request, groups, self.together)?)
     }
 
     /// Removes the root and ends its lease.

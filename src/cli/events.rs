@@ -53,6 +53,10 @@ pub(super) fn line(event: &Event) -> Option<String> {
             let seconds = report::time(*milliseconds);
             format!("  built {cpv}, build {build_id}, content {} in {seconds}", content.short())
         }
+        Event::Unused { cpv, dependencies } => {
+            let names: Vec<_> = dependencies.iter().map(ToString::to_string).collect();
+            format!("  {cpv} declared and did not use: {}", names.join(", "))
+        }
         Event::BuildFailed { cpv, reason, telling, log } => {
             let mut text = format!("  failed {cpv}: {reason}");
             for line in telling {

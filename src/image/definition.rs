@@ -83,6 +83,23 @@ pub struct Recipe {
     /// Environment of every command in the image.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// What every build may take for granted; without it, all that the image holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+}
+
+/// What of an image builds see: these packages and what they depend on (`docs/rooms.md`).
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// Packages.
+    pub packages: Vec<Word>,
+    /// What is hidden although those depend on it: for the installation of Debian's packages only.
+    #[serde(default)]
+    pub without: Vec<Word>,
+    /// What is seen as well where something is installed into a build's root: the package manager calls it for that.
+    #[serde(default)]
+    pub install: Vec<Word>,
 }
 
 impl Definition {
@@ -300,6 +317,10 @@ impl Recipe {
         Ok(recipe)
     }
 
+    fn hides(&self, name: &Word) -> bool {
+        self.base.as_ref().is_some_and(|base| base.without.contains(name))
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.version != VERSION {
             return Err(format!("version {} is not known here, only {VERSION}", self.version));
@@ -322,6 +343,9 @@ impl Recipe {
                 return Err(format!("{mode:#o} is no mode of a file"));
             }
         }
+        if let Some(name) = self.base.iter().flat_map(|base| &base.packages).find(|name| self.hides(name)) {
+            return Err(format!("`{name}` is both in the base and hidden"));
+        }
         match self.environment.iter().find(|(name, value)| {
             name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') || name.contains(char::is_control)
         }) {
@@ -334,8 +358,8 @@ impl Recipe {
 impl Definition {
     /// Returns the digest of what the definition means.
     pub fn digest(&self) -> Digest {
-        // The description makes no difference to what is made.
-        let recipe = Recipe { description: String::new(), ..self.recipe.clone() };
+        // Description and base make no difference to what is made.
+        let recipe = Recipe { description: String::new(), base: None, ..self.recipe.clone() };
         Digest::of(serde_json::to_vec(&(MAKER, recipe)).expect("a recipe has only plain fields"))
     }
 

@@ -1,13 +1,14 @@
 //! A folder that paths are looked up in without ever leaving it: openat2(2) with every link refused.
 
-use std::io;
+use std::ffi::OsStr;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-use crate::fs::{FOLDER, PathError};
+use crate::fs::{FOLDER, File, PathError};
 
 /// An open folder.
 #[derive(Debug)]
@@ -41,6 +42,31 @@ impl Beneath {
                 other => return other,
             }
         }
+    }
+
+    /// Returns what a regular file in a folder below this one holds; nothing where there is none, or something else.
+    pub(crate) fn read(&self, folder: &Path, name: &OsStr, limit: u64) -> Result<Option<Vec<u8>>, PathError> {
+        let path = folder.join(name);
+        let folder = match self.folder(folder) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(e) => return Err(self.fail("open", folder)(e)),
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&folder, name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+            Err(e) => return Err(self.fail("open", &path)(e)),
+        };
+        if !file.metadata().map_err(self.fail("look at", &path))?.is_file() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(self.fail("read", &path))?;
+        if bytes.len() as u64 > limit {
+            return Err(self.fail("read", &path)(io::Error::from(io::ErrorKind::FileTooLarge)));
+        }
+        Ok(Some(bytes))
     }
 
     /// Returns the function that names a path below this folder in an error.

@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::archive::{Archive, ArchiveError, Kind, Limits, Member};
@@ -70,6 +70,15 @@ impl Filling {
         }
         let (_, parent) = self.last.as_ref().expect("it was set just above");
         create(&self.root, parent, name, member, data)
+    }
+
+    /// Adds a whiteout: in an overlay, it hides what lower layers have at that path.
+    pub(super) fn whiteout(&mut self, path: &Path) -> Result<(), UnpackError> {
+        let (above, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
+        let folder = self.root.folder(above).map_err(self.root.fail("open", above))?;
+        // The one device that anybody may make (mknod(2)).
+        rustix::fs::mknodat(&folder, name, FileType::CharacterDevice, Mode::empty(), 0)
+            .map_err(|e| self.root.fail("create the whiteout", path)(e).into())
     }
 
     /// Returns the folder as it is so far.
@@ -150,7 +159,7 @@ fn create(
             let file = target.file_name().ok_or_else(missing)?;
             let from = root.folder(target.parent().unwrap_or(Path::new(""))).map_err(|_| missing())?;
             let stat = rustix::fs::statat(&from, file, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| missing())?;
-            if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Err(missing());
             }
             rustix::fs::linkat(&from, file, parent, name, AtFlags::empty()).map_err(made)

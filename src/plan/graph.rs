@@ -1,7 +1,7 @@
 //! What each package's build root has to hold. Pure.
 //!
 //! A build root starts with what the package is built with, and with everything that needs in turn to run. Each of these
-//! has a role there: what is built against (DEPEND), or what runs (BDEPEND); what these need to run has theirs. The
+//! has a role there: what is built against (DEPEND), or what runs (BDEPEND; IDEPEND); what these need to run has theirs. The
 //! resolver's order is the order of building: it has already broken run-time cycles, which do no harm. What a
 //! dependency needs to run and is built only later (it is part of such a cycle, or a PDEPEND) is left out, because
 //! there is no other way.
@@ -25,6 +25,8 @@ pub struct Node {
     pub needs: Vec<Cpv>,
     /// What each of these is there for.
     pub roles: BTreeMap<Cpv, BTreeSet<Role>>,
+    /// Those of them that BDEPEND, DEPEND or IDEPEND name, in the same order.
+    pub declared: Vec<Cpv>,
     /// What it needs to run, directly, in the order of building.
     pub runtime: Vec<Cpv>,
     /// What should be in its build root and cannot, being built later.
@@ -44,7 +46,8 @@ pub enum Role {
 impl Node {
     /// Returns the node of a package that needs nothing.
     pub(super) fn none() -> Self {
-        Self { needs: Vec::new(), roles: BTreeMap::new(), runtime: Vec::new(), missing: Vec::new() }
+        let (needs, declared, runtime, missing) = Default::default();
+        Self { needs, roles: BTreeMap::new(), declared, runtime, missing }
     }
 }
 
@@ -57,14 +60,24 @@ impl Graph {
             resolution.packages.iter().map(|package| (&package.cpv, has_bdepend(&package.eapi))).collect();
         let mut build: BTreeMap<&Cpv, [BTreeSet<&Cpv>; 2]> = BTreeMap::new();
         let mut run: BTreeMap<&Cpv, BTreeSet<&Cpv>> = BTreeMap::new();
+        let mut named: BTreeSet<(&Cpv, &Cpv)> = BTreeSet::new();
+        let mut install: BTreeMap<&Cpv, BTreeSet<&Cpv>> = BTreeMap::new();
         for edge in resolution.edges.iter().filter(|edge| edge.from != edge.to) {
             if edge.kinds.contains(&Kind::Build) {
                 let [link, tool] = build.entry(&edge.from).or_default();
                 let apart = tools_apart.get(&edge.from).copied().unwrap_or_default();
                 let [is_link, is_tool] = [Kind::Link, Kind::Tool].map(|kind| edge.kinds.contains(&kind));
                 let either = !apart || is_link == is_tool;
+                // Behind a virtual package, it is not the ebuild that names it.
+                if is_link || is_tool {
+                    named.insert((&edge.from, &edge.to));
+                }
                 link.extend((either || is_link).then_some(&edge.to));
                 tool.extend((either || is_tool).then_some(&edge.to));
+            }
+            if edge.kinds.contains(&Kind::Install) {
+                named.insert((&edge.from, &edge.to));
+                install.entry(&edge.from).or_default().insert(&edge.to);
             }
             if edge.kinds.contains(&Kind::Run) || edge.kinds.contains(&Kind::Post) {
                 run.entry(&edge.from).or_default().insert(&edge.to);
@@ -73,10 +86,12 @@ impl Graph {
         let mut nodes = BTreeMap::new();
         for package in &resolution.packages {
             let cpv = &package.cpv;
-            let direct = build.get(cpv).cloned().unwrap_or_default();
+            let mut direct = build.get(cpv).cloned().unwrap_or_default();
             if let Some(later) = direct.iter().flatten().find(|needed| order.get(*needed) >= order.get(cpv)) {
                 return Err(GraphError(Box::new([cpv.clone(), (*later).clone()])));
             }
+            // In a cycle, what merges it may come later: then it is missing.
+            direct[1].extend(install.get(cpv).into_iter().flatten());
             let mut roles: BTreeMap<&Cpv, BTreeSet<Role>> = BTreeMap::new();
             for (start, role) in direct.iter().zip([Role::Link, Role::Tool]) {
                 for needed in closure(start, &run) {
@@ -91,9 +106,10 @@ impl Graph {
             let mut runtime: Vec<&Cpv> = run.get(cpv).into_iter().flatten().copied().collect();
             runtime.sort_by_key(|cpv| order.get(cpv));
             let owned = |cpvs: Vec<&Cpv>| cpvs.into_iter().cloned().collect();
+            let declared = owned(earlier.iter().copied().filter(|needed| named.contains(&(cpv, *needed))).collect());
             let (needs, runtime, missing) = (owned(earlier), owned(runtime), owned(later));
             let roles = roles.into_iter().map(|(cpv, roles)| (cpv.clone(), roles)).collect();
-            nodes.insert(cpv.clone(), Node { needs, roles, runtime, missing });
+            nodes.insert(cpv.clone(), Node { needs, roles, declared, runtime, missing });
         }
         Ok(Self { nodes })
     }
@@ -172,6 +188,35 @@ mod tests {
         let graph = graph("theme app", &[("app", "theme", &[Kind::Run])]);
         assert_eq!(names(&node(&graph, "app").needs), "");
         assert_eq!(names(&node(&graph, "app").runtime), "theme");
+    }
+
+    #[test]
+    fn what_merges_it_is_in_its_root_and_what_the_ebuild_names_is_told_apart() {
+        let edges: &[(&str, &str, &[Kind])] = &[
+            ("app", "tool", &[Kind::Build, Kind::Tool]),
+            ("app", "virtual", &[Kind::Build, Kind::Link]),
+            ("app", "provider", &[Kind::Build]),
+            ("app", "merger", &[Kind::Run, Kind::Install]),
+            ("app", "theme", &[Kind::Run]),
+            ("app", "plugin", &[Kind::Post]),
+            ("tool", "lib", &[Kind::Run]),
+            ("merger", "helper", &[Kind::Run]),
+            ("lib", "plugin", &[Kind::Post]),
+        ];
+        let all = resolution("theme plugin lib tool provider virtual helper merger app", edges);
+        let graph = Graph::new(&all).unwrap();
+        let app = node(&graph, "app");
+        assert_eq!(names(&app.needs), "plugin lib tool provider virtual helper merger");
+        assert_eq!(names(&app.declared), "tool virtual merger");
+        assert_eq!(names(&app.runtime), "theme plugin merger");
+        let role = |name: &str| app.roles[&format!("c/{name}-1").parse().unwrap()].clone();
+        assert_eq!((role("merger"), role("helper")), ([Role::Tool].into(), [Role::Tool].into()));
+        // One that merges it and is built later is no reason to refuse.
+        let graph = self::graph("app merger", &[("app", "merger", &[Kind::Run, Kind::Install])]);
+        assert_eq!(
+            (names(&node(&graph, "app").needs), names(&node(&graph, "app").missing)),
+            (String::new(), "merger".to_string())
+        );
     }
 
     #[test]

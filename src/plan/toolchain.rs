@@ -120,16 +120,20 @@ const ROLES: [(&str, &[&str]); 9] = [
     ("headers", &["*-dev", "*-dev-bin"]),
 ];
 
+/// The role of what is in an image's base for a reason that this list does not know.
+const OTHERS: &str = "tools";
+
 /// Returns the packages of an image that count, by role, as `NAME=VERSION` with spaces between. `debs` and `wheels` are
-/// names and versions.
+/// names and versions, of what builds see; what is `named` in the image's base counts even if the list does not have it.
 pub fn toolchain<'a>(
     debs: impl IntoIterator<Item = (&'a str, &'a str)>,
     wheels: impl IntoIterator<Item = (&'a str, &'a str)>,
+    named: impl Fn(&str) -> bool,
 ) -> BTreeMap<String, String> {
     let mut found: BTreeMap<&str, Vec<(usize, &str, &str)>> = BTreeMap::new();
     let debs: Vec<_> = debs.into_iter().collect();
     for (name, version) in &debs {
-        if let Some((role, place)) = role(name) {
+        if let Some((role, place)) = role(name).or_else(|| named(name).then_some((OTHERS, usize::MAX))) {
             found.entry(role).or_default().push((place, name, version));
         }
     }
@@ -171,7 +175,7 @@ mod tests {
     ];
 
     fn of(debs: &[(&'static str, &'static str)]) -> BTreeMap<String, String> {
-        toolchain(debs.iter().copied(), [("portage", "3.0.83")])
+        toolchain(debs.iter().copied(), [("portage", "3.0.83")], |_| false)
     }
 
     #[test]
@@ -195,6 +199,13 @@ mod tests {
         }
         let reversed: Vec<_> = DEBS.iter().rev().copied().collect();
         assert_eq!(of(&reversed), of(DEBS));
+    }
+
+    #[test]
+    fn what_the_base_names_counts_in_any_case() {
+        let named = |name: &str| name == "netbase";
+        let found = toolchain([DEBS, &[("netbase", "6.5"), ("tzdata", "1")]].concat(), [], named);
+        assert_eq!(found["tools"], "netbase=6.5");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! 1. asks to die with enter; once the ids are mapped becomes uid 0 and enters the namespaces that enter has made meanwhile
 //! 2. joins a new session keyring, starts the payload's process, which waits, and waits for the plan; names the host
 //! 3. mounts the root (`mount`), switches `lo` on, allows no user namespaces beyond the payload's, limits process ids
-//! 4. enters the root, has the payload's process enter it, and writes the maps of its user namespace
+//! 4. enters the root, watches what is to be watched (`watch`), has the payload's process enter it, and writes the maps of its
+//!    user namespace
 //! 5. drops all capabilities, becomes unreadable to every other process, and a user that the payload cannot become; only
 //!    then lets the payload go on
 //! 6. reaps whatever dies, until the payload does (its status is reported) or the channel to the supervisor or enter
@@ -37,6 +38,7 @@ use crate::sandbox::report::{
     Connected, Failure, Join, Mapped, PayloadReport, Report, StartInit, StartPayload, Status,
 };
 use crate::sandbox::step::{Doing, StepError};
+use crate::sandbox::watch::Watching;
 use crate::sandbox::without::{Mechanism, Without};
 use crate::sandbox::{PAYLOAD, idmap, mount, range, sys};
 
@@ -162,8 +164,14 @@ fn run(
     if plan.terminal {
         streams = terminal(channel)?;
     }
+    let watching = Watching::start(&plan.watch);
+    let watched = !plan.watch.is_empty();
     release_payload(channel, to_payload, payload, plan, root, streams)?;
-    watch([channel, from_enter], &signals, payload, without)
+    let status = watch([channel, from_enter], &signals, payload, without)?;
+    if watched && status.is_some() {
+        channel.send(&Report::Watched(watching.end()), &[]).doing("report what was opened")?;
+    }
+    Ok(status)
 }
 
 /// Sets the name, unless it is that already: a container around bindery may forbid the call, and be given the name itself.

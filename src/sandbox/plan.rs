@@ -55,6 +55,8 @@ pub(super) struct Plan<P = Process> {
     pub(super) process: P,
     /// What a test has switched off.
     pub(super) without: Without,
+    /// Groups of files in the root of which it is to be seen whether they are opened; no spec says so.
+    pub(super) watch: Vec<Vec<PathBuf>>,
 }
 
 /// What the payload becomes.
@@ -158,6 +160,7 @@ impl Plan {
                 args,
             },
             without,
+            watch: Vec::new(),
         })
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::value::RawValue;
 
 use crate::sandbox::plan::{Plan, Process};
+use crate::sandbox::watch::Seen;
 use crate::sandbox::without::Without;
 
 /// Supervisor to enter, before anything is known of the root.
@@ -89,6 +90,8 @@ pub(super) enum Report {
     Terminal,
     /// The command is about to run; a descriptor of its process comes along.
     Running,
+    /// What was seen of the files that are watched; the command has ended.
+    Watched(Vec<Seen>),
     /// The command has ended.
     Exited(Status),
     /// Init ended without a word: this is how.

@@ -18,6 +18,7 @@ use crate::sandbox::keys::Hands;
 use crate::sandbox::report::{Begin, Connected, Failure, Mapped, Report, Start, Status};
 use crate::sandbox::stdio::Streams;
 use crate::sandbox::step::{Doing, StepError};
+use crate::sandbox::watch::Seen;
 use crate::sandbox::watchdog::{Stopped, Watchdog};
 use crate::sandbox::without::Without;
 use crate::sandbox::{IdRange, SandboxError, layers, mount};
@@ -42,6 +43,8 @@ pub(super) struct End {
     pub(super) stopped: Option<Stopped>,
     /// What became of init, if it ended without the payload's status.
     pub(super) lost: Option<String>,
+    /// What was seen of the files that were to be watched, if the command has ended by itself.
+    pub(super) watched: Vec<Seen>,
 }
 
 /// What the loop looks after.
@@ -130,7 +133,7 @@ impl Sandbox {
 
     /// Looks after the sandbox until all its processes are gone.
     pub(super) fn supervise(&mut self, watch: &mut Watch<'_, '_>) -> Result<End, SandboxError> {
-        let mut end = End { status: None, stopped: None, lost: None };
+        let mut end = End { status: None, stopped: None, lost: None, watched: Vec::new() };
         let mut open = true;
         while open || !watch.streams.drained() {
             let ready = self.wait(watch, open)?;
@@ -188,6 +191,7 @@ impl Sandbox {
                 watch.hands.start(descriptors.into_iter().next());
                 watch.keeper.start(Instant::now());
             }
+            Report::Watched(watched) => end.watched = watched,
             Report::Exited(status) => end.status = Some(status),
             Report::Lost(how) => end.lost = Some(how),
             // Killed on our word: what enter or init then say of it is of no use.

@@ -21,6 +21,7 @@ mod limits;
 mod matrix;
 mod nothing;
 mod refusals;
+mod rooms;
 mod share;
 mod side_by_side;
 mod started;

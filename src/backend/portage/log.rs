@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
 
 use crate::atom::Cpv;
-use crate::backend::Failure;
+use crate::backend::{Failure, Missing};
 
 /// Bytes of one line that are looked at.
 const LINE: usize = 4096;
@@ -29,6 +29,8 @@ const TELLING: usize = 12;
 const LAST: usize = 8;
 /// Lines of the reason.
 const REASON: usize = 4;
+/// Things that were not found.
+const MISSING: usize = 8;
 
 /// What programs say of ENOSPC (strerror(3)).
 const NO_SPACE: &str = "No space left on device";
@@ -63,6 +65,10 @@ struct Reader {
     phase: Option<String>,
     reason: Vec<String>,
     no_space: bool,
+    /// What was not found since the phase began.
+    missing: Vec<Missing>,
+    /// What `configure` did not find last.
+    checked: Option<Missing>,
 }
 
 /// Where in Portage's report the reader is.
@@ -91,6 +97,7 @@ impl Reader {
             }
             Report::After => return,
         }
+        self.look_for_missing(line);
         if let Some((cpv, phase)) = failed_phase(line) {
             self.cpv = cpv.parse().ok();
             self.phase = Some(phase.to_string());
@@ -99,6 +106,8 @@ impl Reader {
             self.running = Some(phase);
             self.errors.clear();
             self.last.clear();
+            self.missing.clear();
+            self.checked = None;
         } else if let Some(cpv) = failed_package(line) {
             self.cpv = cpv.parse().ok();
         } else if !matches!(line.trim(), "" | "*") && !line.starts_with(">>> ") {
@@ -109,6 +118,19 @@ impl Reader {
                 self.last.pop_front();
             }
             self.last.push_back(line.to_string());
+        }
+    }
+
+    fn look_for_missing(&mut self, line: &str) {
+        if let Some(checked) = Missing::in_check(line) {
+            self.checked = Some(checked);
+            return;
+        }
+        let asked = line.trim_start().starts_with("configure: error:").then(|| self.checked.take()).flatten();
+        for missing in Missing::in_line(line).into_iter().chain(asked) {
+            if self.missing.len() < MISSING && !self.missing.contains(&missing) {
+                self.missing.push(missing);
+            }
         }
     }
 
@@ -123,6 +145,7 @@ impl Reader {
             reason: (!reason.is_empty() && reason != "(no error message)").then_some(reason),
             telling,
             no_space: self.no_space,
+            missing: self.missing,
         }
     }
 }

@@ -108,8 +108,8 @@ def built_with(package):
 
 
 def edges(graph):
-    """Returns which package needs which, and when: `build` it, `run` or `post` (some time after merging) to use it. What
-    is needed to build has `link` or `tool`, too; neither where a virtual package stands between."""
+    """Returns which package needs which, and when: `build` it, `run` or `post` (some time after merging) to use it, `install`
+    it (always with `run`). What is needed to build has `link` or `tool`, too; neither where a virtual package stands between."""
     named = {}
     found = {}
     for child, (_, parents, _) in graph.nodes.items():
@@ -117,7 +117,9 @@ def edges(graph):
             if isinstance(child, Package) and isinstance(parent, Package) and child is not parent:
                 kinds = found.setdefault((str(parent.cpv), str(child.cpv)), set())
                 for priority in priorities:
-                    for name, kind in (("buildtime", "build"), ("runtime", "run"), ("runtime_post", "post")):
+                    for name, kind in (
+                        ("buildtime", "build"), ("runtime", "run"), ("runtime_post", "post"), ("installtime", "install"),
+                    ):
                         if getattr(priority, name, False):
                             kinds.add(kind)
                 if "build" in kinds:

@@ -172,7 +172,7 @@ fn a_hostile_log_is_bounded_and_harmless() {
     for i in 0..100 {
         log.extend(format!(" *   line {i}\n").into_bytes());
     }
-    let Failure { cpv, phase, reason, telling, no_space: _ } = failure(&log);
+    let Failure { cpv, phase, reason, telling, .. } = failure(&log);
     assert_eq!(cpv.unwrap().to_string(), "a/b-1");
     assert_eq!(phase.as_deref(), Some("compile"));
     assert_eq!(reason.unwrap(), "line 0 line 1 line 2 line 3");
@@ -213,4 +213,17 @@ fn a_report_that_is_no_report_is_not_believed() {
     ] {
         assert_eq!(failed_phase(line), None, "{line:?}");
     }
+}
+
+#[test]
+fn what_was_not_found_in_the_phase_that_failed_is_kept() {
+    assert_eq!(recorded!("undeclared-dependency").missing, [Missing::Header("bzlib.h".into())]);
+    let log = b">>> Configuring source in /x\nx: line 1: early: command not found\n>>> Compiling source in /x\n\
+        checking for first... no\nchecking for second.h... no\nconfigure: error: second is needed\n\
+        checking for third... no\n/bin/sh: 1: late: not found\n/bin/sh: 1: late: not found\n\
+        * ERROR: a/b-1::t failed (compile phase):\n";
+    let missing = failure(log).missing;
+    assert_eq!(missing, [Missing::Header("second.h".into()), Missing::Tool("late".into())]);
+    let many: String = (0..100).map(|n| format!("sh: 1: tool{n}: not found\n")).collect();
+    assert_eq!(failure(many.as_bytes()).missing.len(), MISSING);
 }

@@ -197,6 +197,7 @@ impl fmt::Display for Needs<'_> {
             Kind::Build | Kind::Link | Kind::Tool => "build",
             Kind::Run => "run",
             Kind::Post => "be of use",
+            Kind::Install => "be merged",
         };
         let mut kinds: Vec<&str> = step.kinds.iter().map(word).collect();
         kinds.dedup();
