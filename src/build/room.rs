@@ -56,12 +56,19 @@ pub(super) fn path(text: &str) -> RootPath {
 pub(super) struct Room<'a> {
     host: &'a Host<'a>,
     lease: Lease,
+    /// Whether nobody wants to look at what is written in it: the sandbox then empties it by itself.
+    discard: bool,
 }
 
 impl<'a> Room<'a> {
     /// Takes the lease for a new root.
     pub(super) fn new(host: &'a Host<'a>, purpose: &str) -> Result<Self, BuildError> {
-        Ok(Self { host, lease: Lease::take(host.state, purpose)? })
+        Ok(Self { host, lease: Lease::take(host.state, purpose)?, discard: false })
+    }
+
+    /// Likewise, for a step of which only counts what it prints.
+    pub(super) fn to_discard(host: &'a Host<'a>, purpose: &str) -> Result<Self, BuildError> {
+        Ok(Self { discard: true, ..Self::new(host, purpose)? })
     }
 
     /// Returns the lease, for what else is to go with it.
@@ -95,15 +102,15 @@ impl<'a> Room<'a> {
             let text = serde_json::to_string_pretty(&spec).expect("a spec is plain data");
             fs::write_atomic(file, text + "\n", 0o644)?;
         }
-        let exit = sandbox::run(sandbox::Request {
+        let request = sandbox::Request {
             spec: &spec,
             ids: self.host.ids,
             base: self.host.state.state(),
             lease: &mut self.lease,
             stdio: Stdio::Capture(sink),
             cancel: self.host.cancel,
-        })?;
-        Ok(exit)
+        };
+        Ok(if self.discard { sandbox::run_and_discard(request, None, None) } else { sandbox::run(request) }?)
     }
 
     /// Removes the root and ends its lease.
@@ -133,7 +140,7 @@ pub(super) fn resolve(
     step: Step,
     on: Sink<'_>,
 ) -> Result<Vec<u8>, BuildError> {
-    let mut room = Room::new(host, &format!("planning for {}", profile.name))?;
+    let mut room = Room::to_discard(host, &format!("planning for {}", profile.name))?;
     let (mut answer, mut said) = (Vec::new(), Vec::new());
     let mut sink = |stream: Stream, bytes: &[u8]| match stream {
         Stream::Out if answer.len() < ANSWER => answer.extend_from_slice(bytes),
