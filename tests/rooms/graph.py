@@ -64,7 +64,7 @@ def plan(count):
 
 
 def write(path, name, count, seed):
-    """Writes the tree, which builds on `bindery-test`; `seed` goes into every package, so that none is like an earlier one."""
+    """Writes the tree, which builds on `bindery-test`; `seed` goes into every package's files. Returns the packages."""
     packages = plan(count)
 
     def put(file, text):

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import time
+import tomllib
 
 import room
 
@@ -67,7 +68,8 @@ class Rival:
 
     def enter(self, root, command, **env):
         binds = [*self.binds, (os.path.join(self.home, "built"), BUILT)]
-        start = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net", "sh", "-c", ENTER, "enter"]
+        start = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net"]
+        start += ["sh", "-c", ENTER, "enter"]
         log = root + ".log"
         words = [word for bind in binds for word in bind]
         return room.timed([*start, root, *words, "--", *command], env={**self.env, **env}, log=log)
@@ -77,14 +79,11 @@ class Rival:
         subprocess.run(["rm", "-rf", os.path.join(self.home, "built"), os.path.join(self.home, "dirty")], check=True)
         os.makedirs(os.path.join(self.home, "built"))
         root = self.unpack("dirty")
-        if atoms[0].startswith("@"):
-            atoms = self.set(atoms[0])
+        atoms = [one for atom in atoms for one in (self.set(atom) if atom.startswith("@") else [atom])]
         command = ["emerge", "--buildpkg", "--oneshot", f"--jobs={jobs}", "--quiet-build=y", "--color=n", *atoms]
         return self.enter(root, command)
 
     def set(self, name):
-        import tomllib
-
         with open(os.path.join(self.bench.config, "bindery.toml"), "rb") as file:
             return tomllib.load(file)["sets"][name[1:]]
 

@@ -32,6 +32,9 @@ class Bench:
         self.work = os.path.join(self.ready, "bench-rooms")
         self.config = os.path.join(self.work, "config")
         self.trees = ["bindery-test"]
+        said = subprocess.run([self.bindery, "build", "--help"], check=True, stdout=subprocess.PIPE, text=True).stdout
+        # Earlier ones build one package after the other, and no option says otherwise.
+        self.side_by_side = "--jobs" in said
         self.remove()
         os.makedirs(os.path.join(self.config, "profiles"))
         self.write_config()
@@ -81,7 +84,7 @@ class Bench:
         with open(profile, "w", encoding="utf-8") as file:
             file.write('version = 1\ninherits = "amd64"\n')
         command = [self.bindery, "build", "--profile", "bench-rooms", "--state", state, "--config", self.config]
-        command += [] if jobs == 1 else ["--jobs", str(jobs)]
+        command += ["--jobs", str(jobs)] if self.side_by_side else []
         env = {key: value for key, value in os.environ.items() if not key.startswith("BINDERY_")}
         # The sandbox's own processes are not this one's children's: bindery's cgroup is not asked, but the whole tree is.
         figures = timed([*command, *atoms], env=env, log=os.path.join(self.work, "bindery.log"))
