@@ -21,3 +21,5 @@ mod executable;
 mod portage;
 #[path = "layers/refusals.rs"]
 mod refusals;
+#[path = "layers/shared.rs"]
+mod shared;
