@@ -162,53 +162,32 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
     Some(ExitCode::SUCCESS)
 }
 
+/// What else there may be to a run.
+#[derive(Debug, Default)]
+pub struct With<'a> {
+    /// A sandbox that was started before, in the hope that the request would be like this.
+    pub early: Option<Early>,
+    /// Tells of signals that are the command's.
+    pub keys: Option<&'a Keys>,
+    /// Whether nobody wants to look at the root: the lease's folder is gone or empty afterwards. Root empties it from here;
+    /// for anyone else enter does, which still has a handle on the id range: much quicker than another process that has to
+    /// get one. Should that be killed, the folder is as full as otherwise: the caller removes it in either case.
+    pub discard: bool,
+    /// Groups of files, by their paths in the root, of which is to be seen whether the command opens any: a folder stands
+    /// for itself and what is directly in it. It costs the command little, and takes of the caller's share of inotify(7).
+    pub watch: Vec<Vec<PathBuf>>,
+    /// What limits those that may run side by side.
+    pub together: Option<&'a Together>,
+}
+
 /// Runs a command to its end, and leaves no process behind.
 pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
-    run_and(request, With::default(), &mut || ()).map(|(exit, _)| exit)
+    run_with(request, With::default(), &mut || ()).map(|(exit, _)| exit)
 }
 
-/// Like [`run`], for one of several that may run side by side: what they use up is limited together.
-pub fn run_together(request: Request<'_, '_>, together: &Together) -> Result<Exit, SandboxError> {
-    run_and(request, With { together: Some(together), ..With::default() }, &mut || ()).map(|(exit, _)| exit)
-}
-
-/// Like [`run`], or with `together` like [`run_together`], and sees whether the command opens any file of some groups, by
-/// their paths in the root: a folder stands for itself and what is directly in it. What it saw is empty where the command
-/// did not end by itself. It costs the command little, and takes of the caller's share of inotify(7).
-pub fn run_and_watch(
-    request: Request<'_, '_>,
-    groups: Vec<Vec<PathBuf>>,
-    together: Option<&Together>,
-) -> Result<(Exit, Vec<Seen>), SandboxError> {
-    run_and(request, With { watch: groups, together, ..With::default() }, &mut || ())
-}
-
-/// Like [`run`], for a root that nobody wants to look at: the lease's folder is gone or empty afterwards. Root empties it
-/// from here; for anyone else enter does, which still has a handle on the id range: much quicker than another process that
-/// has to get one. Should that be killed, the folder is as full as after [`run`]: the caller removes it in either case.
-///
-/// `early` is a sandbox that was started before, in the hope that the request would be like this; `keys` tells of signals
-/// that are the command's; `told` is called once the sandbox knows what to do, when there is nothing to do here but wait.
-pub fn run_and_discard(
-    request: Request<'_, '_>,
-    early: Option<Early>,
-    keys: Option<&Keys>,
-    told: &mut dyn FnMut(),
-) -> Result<Exit, SandboxError> {
-    run_and(request, With { early, keys, discard: true, ..With::default() }, told).map(|(exit, _)| exit)
-}
-
-/// What else there is to a run.
-#[derive(Debug, Default)]
-struct With<'a> {
-    early: Option<Early>,
-    keys: Option<&'a Keys>,
-    discard: bool,
-    watch: Vec<Vec<PathBuf>>,
-    together: Option<&'a Together>,
-}
-
-fn run_and(
+/// Like [`run`], with more. Also returns what was seen of each group of files: nothing where the command did not end by
+/// itself. `told` is called once the sandbox knows what to do, when there is nothing to do here but wait.
+pub fn run_with(
     request: Request<'_, '_>,
     with: With<'_>,
     told: &mut dyn FnMut(),

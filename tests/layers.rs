@@ -27,5 +27,7 @@ mod phases;
 mod portage;
 #[path = "layers/refusals.rs"]
 mod refusals;
+#[path = "layers/shared.rs"]
+mod shared;
 #[path = "layers/user.rs"]
 mod user;

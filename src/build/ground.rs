@@ -81,8 +81,8 @@ pub(super) fn ground(
             None => install.push(cpv.clone()),
         }
     }
-    let names: Vec<_> = layers.iter().map(|layer| layer.digest.to_string()).collect();
-    let _turn = prepared.turns.take([names.join(" ")]);
+    // Many stacks share what is made for them.
+    let _turn = prepared.turns.take(["stack".to_string()]);
     let bottom = bottom(host, prepared, !install.is_empty())?;
     let (lowest, image_digest) = (&bottom.0, &bottom.1);
     let below = derive::Context { image: lowest, image_digest, ..context(&usual) };

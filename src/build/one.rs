@@ -255,7 +255,8 @@ pub(super) fn lay_out(
             repo: facts.repo.parse().map_err(|e: NameError| BuildError::Odd(e.to_string()))?,
         });
     }
-    Ok(fs::write_atomic(&dir.join("Packages"), backend.index(&files), 0o644)?)
+    // Of use to nobody but this build, which is not there yet.
+    Ok(fs::write(&dir.join("Packages"), backend.index(&files))?)
 }
 
 /// Says why a build failed, and in its record who would provide what it did not find.

@@ -57,12 +57,14 @@ pub(super) struct Room<'a> {
     host: &'a Host<'a>,
     lease: Lease,
     together: Option<&'a Together>,
+    /// Whether nobody wants to look at what is written in it: the sandbox then empties it by itself.
+    discard: bool,
 }
 
 impl<'a> Room<'a> {
     /// Takes the lease for a new root.
     pub(super) fn new(host: &'a Host<'a>, purpose: &str) -> Result<Self, BuildError> {
-        Ok(Self { host, lease: Lease::take(host.state, purpose)?, together: None })
+        Ok(Self { host, lease: Lease::take(host.state, purpose)?, together: None, discard: false })
     }
 
     /// Takes the lease for a new root, of which others may be in use at the same time: what they use up is limited together.
@@ -72,6 +74,15 @@ impl<'a> Room<'a> {
         together: Option<&'a Together>,
     ) -> Result<Self, BuildError> {
         Ok(Self { together, ..Self::new(host, purpose)? })
+    }
+
+    /// Likewise, for a step of which only counts what it prints.
+    pub(super) fn to_discard(
+        host: &'a Host<'a>,
+        purpose: &str,
+        together: Option<&'a Together>,
+    ) -> Result<Self, BuildError> {
+        Ok(Self { discard: true, ..Self::beside(host, purpose, together)? })
     }
 
     /// Returns the lease, for what else is to go with it.
@@ -100,7 +111,7 @@ impl<'a> Room<'a> {
         self.run_and_watch(image, lower, binds, step, limits, config, Vec::new(), sink).map(|(exit, _)| exit)
     }
 
-    /// Likewise, and sees whether groups of files in the root are opened ([`sandbox::run_and_watch`]).
+    /// Likewise, and sees whether groups of files in the root are opened ([`sandbox::With`]).
     #[expect(clippy::too_many_arguments, reason = "each is one thing that a step needs")]
     pub(super) fn run_and_watch(
         &mut self,
@@ -119,7 +130,8 @@ impl<'a> Room<'a> {
         let spec = spec(&root, image, binds, step, limits);
         if let Some(file) = config {
             let text = serde_json::to_string_pretty(&spec).expect("a spec is plain data");
-            fs::write_atomic(file, text + "\n", 0o644)?;
+            // For people who look at a build that is over: that it outlives a crash is not worth waiting for the disk.
+            fs::write(file, text + "\n")?;
         }
         let request = sandbox::Request {
             spec: &spec,
@@ -129,7 +141,9 @@ impl<'a> Room<'a> {
             stdio: Stdio::Capture(sink),
             cancel: self.host.cancel,
         };
-        Ok(sandbox::run_and_watch(request, groups, self.together)?)
+        let with =
+            sandbox::With { discard: self.discard, watch: groups, together: self.together, ..Default::default() };
+        Ok(sandbox::run_with(request, with, &mut || ())?)
     }
 
     /// Removes the root and ends its lease.
@@ -159,7 +173,7 @@ pub(super) fn resolve(
     step: Step,
     on: Sink<'_>,
 ) -> Result<Vec<u8>, BuildError> {
-    let mut room = Room::new(host, &format!("planning for {}", profile.name))?;
+    let mut room = Room::to_discard(host, &format!("planning for {}", profile.name))?;
     let (mut answer, mut said) = (Vec::new(), Vec::new());
     let mut sink = |stream: Stream, bytes: &[u8]| match stream {
         Stream::Out if answer.len() < ANSWER => answer.extend_from_slice(bytes),

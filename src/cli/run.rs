@@ -269,7 +269,8 @@ fn start(
         let exit = std::thread::scope(|scope| {
             let mut sweep = None;
             let mut told = || sweep = (!std::mem::replace(swept, true)).then(|| scope.spawn(|| cx.sweep(ids)));
-            let exit = sandbox::run_and_discard(request, early, Some(&cx.keys), &mut told);
+            let with = sandbox::With { early, keys: Some(&cx.keys), discard: true, ..Default::default() };
+            let exit = sandbox::run_with(request, with, &mut told).map(|(exit, _)| exit);
             (exit, sweep.map_or(Ok(()), |sweep| sweep.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
         });
         let (exit, swept) = exit;

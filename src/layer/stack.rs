@@ -1,8 +1,8 @@
 //! Stacks layers of packages on an image: the folders of one overlay.
 //!
 //! ```text
-//! refresh    what Portage makes anew after every merge, and the users and groups that packages bring, made for just this list
-//!            of layers (`stack/refresh.rs`)
+//! refresh    what Portage makes anew after every merge, and the users and groups that packages bring, made once for all lists
+//!            that have the same layers it follows from (`stack/matters.rs`, `stack/refresh.rs`)
 //! first      the package that would be merged first
 //! …
 //! last
@@ -24,13 +24,14 @@ use crate::sandbox::SandboxError;
 use crate::state::StateError;
 
 pub(in crate::layer) mod environment;
+mod matters;
 pub(in crate::layer) mod refresh;
 
 /// The most layers of packages: mount(2) takes 4096 bytes of options, and this many were tried.
 pub const MOST: usize = 320;
 
 /// Returns the layers of a root, top first and relative to [`crate::state::State::state`], that has packages on the
-/// image: `layers` in the order in which they would be merged. What has to be made for them is made, once for each list.
+/// image: `layers` in the order in which they would be merged. What has to be made for them is made, if it is not there yet.
 pub fn stack(cx: &Context<'_>, layers: &[Layer], cancel: &AtomicBool) -> Result<Vec<PathBuf>, StackError> {
     if layers.len() > MOST {
         return Err(StackError::TooMany { count: layers.len() });
@@ -39,15 +40,17 @@ pub fn stack(cx: &Context<'_>, layers: &[Layer], cancel: &AtomicBool) -> Result<
         return Ok(cx.image.to_vec());
     }
     let _in_use = collect::in_use(cx.state).map_err(DeriveError::from)?;
-    let refresh = refresh::key(cx, layers);
+    let mut records = Vec::new();
+    for layer in layers {
+        records.push((&layer.cpv, record(cx, &layer.digest)?.ok_or_else(|| StackError::Gone(layer.cpv.clone()))?));
+    }
+    check(&records)?;
+    // Those it follows from, and no others, so that many stacks share one.
+    let of = layers.iter().zip(&records).filter(|(_, (_, record))| matters::matters(record));
+    let (of, accounts): (Vec<Layer>, Vec<_>) = of.map(|(layer, (_, record))| (layer.clone(), &record.accounts)).unzip();
+    let refresh = refresh::key(cx, &of);
     if record(cx, &refresh)?.is_none() {
-        let mut records = Vec::new();
-        for layer in layers {
-            records.push((&layer.cpv, record(cx, &layer.digest)?.ok_or_else(|| StackError::Gone(layer.cpv.clone()))?));
-        }
-        check(&records)?;
-        let accounts: Vec<_> = records.iter().map(|(_, record)| &record.accounts).collect();
-        refresh::make(cx, layers, &accounts, &refresh, cancel)?;
+        refresh::make(cx, &of, &accounts, &refresh, cancel)?;
     }
     let below = std::path::Path::new("layers").join(refresh.hex());
     let top = short_name(cx.state, &refresh, &below).map_err(DeriveError::from)?;

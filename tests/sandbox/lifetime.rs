@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use bindery::sandbox::{self, Request, SandboxError, Status, Stdio};
+use bindery::sandbox::{self, Request, SandboxError, Status, Stdio, With};
 use bindery::state::{Lease, State, stale_leases};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -113,7 +113,7 @@ fn supervisor_to_be_killed() {
 fn discarded(host: &Host, script: &str) -> (Result<sandbox::Exit, SandboxError>, bool) {
     let mut lease = Lease::take(&host.state, "test").unwrap();
     let spec = host.spec(&lease, &["sh", "-c", script], false);
-    let exit = sandbox::run_and_discard(
+    let exit = sandbox::run_with(
         Request {
             spec: &spec,
             ids: &host.ids,
@@ -122,10 +122,10 @@ fn discarded(host: &Host, script: &str) -> (Result<sandbox::Exit, SandboxError>,
             stdio: Stdio::Capture(&mut |_, _| ()),
             cancel: &AtomicBool::new(false),
         },
-        None,
-        None,
+        With { discard: true, ..With::default() },
         &mut || (),
     );
+    let exit = exit.map(|(exit, _)| exit);
     let gone = !lease.root().exists() || bindery::fs::remove_if_empty(lease.root());
     (exit, gone)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, mpsc};
 
-use bindery::sandbox::{self, Change, Exit, Request, SandboxError, Stdio, Stopped, Together};
+use bindery::sandbox::{self, Change, Exit, Request, SandboxError, Stdio, Stopped, Together, With};
 use bindery::state::{Lease, held_leases};
 
 use crate::host::{Host, is_root, variable};
@@ -36,7 +36,8 @@ fn beside(
         }
     };
     let request = Request { spec: &spec, ids, base, lease: &mut lease, stdio: Stdio::Capture(&mut sink), cancel };
-    let exit = sandbox::run_together(request, shared);
+    let with = With { together: Some(shared), ..With::default() };
+    let exit = sandbox::run_with(request, with, &mut || ()).map(|(exit, _)| exit);
     lease.release().unwrap();
     exit
 }

@@ -5,7 +5,7 @@
 //! 2. On top of that, the root's own `ldconfig -X` runs in a sandbox, as Portage runs it, and leaves `/etc/ld.so.cache`.
 //! 3. The job again, which now takes that one file from what the sandbox wrote, and moves the layer to its place.
 //!
-//! The layer is named by the digest of the list of layers and kept like any other.
+//! The layer is named by the digest of the list of layers it follows from and kept like any other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
