@@ -161,8 +161,10 @@ pub struct Pooled {
     pub output: Option<Output>,
     /// Its file is not what was put into the pool: it cannot be used.
     pub altered: bool,
-    /// What shows that it may hold compiled code; nothing where it is proven to hold none.
+    /// What shows that it may hold compiled code; nothing where it is proven to hold none, or `unproven`.
     pub code: Option<String>,
+    /// Nobody looked for code by the rules of today.
+    pub unproven: bool,
     /// The profile that it was taken over from.
     pub shared: Option<Name>,
 }
@@ -368,6 +370,9 @@ impl Planned {
         let alike = share::find(&self.cpv, &self.request, stock, settled);
         if let Some((same, from)) = same.and_then(|same| Some((same, same.shared.clone()?))) {
             return Some(match alike {
+                _ if same.unproven => {
+                    Action::Build(Reason::HoldsCode(None, "an earlier bindery looked at it".to_string()))
+                }
                 Alike::Code(profile, why) => Action::Build(Reason::HoldsCode(profile.cloned(), why.to_string())),
                 _ if !stock.share => Action::Build(Reason::NotShared(from)),
                 _ => Action::Reuse(Reuse::of(same, false)),

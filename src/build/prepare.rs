@@ -17,7 +17,7 @@ use crate::event::{Event, Sink};
 use crate::image::{self, Definition, Image, ImageError};
 use crate::layer::derive::Merge;
 use crate::layer::hide::Hidden;
-use crate::package::{Facts, Offers};
+use crate::package::Facts;
 use crate::plan::{self, Graph, Inputs, Output, Plan, Policy, Pooled, Request, Shells, Stock};
 use crate::profile::{Archives, Profile, Rebuild, Tools};
 use crate::root;
@@ -256,7 +256,8 @@ pub(super) fn pool<'a>(entries: impl IntoIterator<Item = (&'a Entry, bool)>) -> 
             request,
             output: output(facts),
             altered,
-            code: offers.map_or_else(|| Some("nobody looked".to_string()), Offers::not_proven),
+            code: offers.and_then(|offers| Some(offers.code.as_ref()?.to_string())),
+            unproven: offers.is_none_or(|offers| offers.code.is_none() && offers.not_proven().is_some()),
             shared: entry.origin.shared.as_ref().map(|shared| shared.profile.clone()),
         };
         pool.entry(facts.cpv.clone()).or_default().push(known);

@@ -30,7 +30,7 @@ pub(super) fn settle(
     on: Sink<'_>,
 ) -> Result<Next, BuildError> {
     if let Action::Build(before) = planned.action.clone() {
-        planned.settle(&shop.prepared.plan.identities(), &settled(planned, shop, ready), &shop.prepared.stock);
+        planned.settle(&shop.prepared.plan.identities(), &settled(shop, ready), &shop.prepared.stock);
         // What is new is built, whatever became of others.
         if !matches!(before, Reason::New(_) | Reason::Forced)
             && let Some(event) = told(shop, planned, ready, &record.status.built)
@@ -56,10 +56,10 @@ fn note(shop: &Shop<'_>, planned: &Planned, entry: &Entry) -> Result<Entry, Buil
     Ok(shop.pool.note(shop.held, entry, &Origin { request, inputs, ..entry.origin.clone() })?)
 }
 
-/// Returns what is known of what a package is built with.
-fn settled(planned: &Planned, shop: &Shop<'_>, ready: &BTreeMap<Cpv, Entry>) -> Settled {
+/// Returns what is known of all that is there: what a package is built with, and what that was built with.
+fn settled(shop: &Shop<'_>, ready: &BTreeMap<Cpv, Entry>) -> Settled {
     let mut settled = Settled::default();
-    for other in shop.prepared.plan.packages.iter().filter(|other| planned.needs.contains(&other.cpv)) {
+    for other in &shop.prepared.plan.packages {
         let Some(entry) = ready.get(&other.cpv) else { continue };
         if let (Some(output), Some(request)) =
             (prepare::output(&entry.facts), Request::from_parts(&entry.origin.inputs))

@@ -78,7 +78,9 @@ pub(super) fn find<'a>(cpv: &Cpv, request: &Request, stock: &'a Stock, settled: 
     let others = stock.others.iter().map(|(name, pool)| (Some(name), pool));
     for (profile, pool) in std::iter::once((None, &stock.own)).chain(others) {
         let like = Like { pool, settled, known: RefCell::default() };
-        let newest = pool.get(cpv).into_iter().flatten().rev().find(|build| like.requests(&build.request, request));
+        // A record of an earlier bindery says nothing, neither way.
+        let mut builds = pool.get(cpv).into_iter().flatten().rev().filter(|build| !build.unproven);
+        let newest = builds.find(|build| like.requests(&build.request, request));
         match newest.map(|build| (build, build.code.as_deref())) {
             Some((_, Some(why))) => return Alike::Code(profile, why),
             Some((build, None)) if matches!(found, Alike::Nothing) && build.is_usable() => {

@@ -101,9 +101,9 @@ impl World {
                     let usual = Output { link, archives: tools.clone(), tools };
                     let offered = self.offers.get(&planned.cpv).cloned().unwrap_or(usual);
                     let output = Some(offered.clone());
-                    let (altered, shared, request) = (false, None, request.clone());
+                    let (altered, unproven, shared, request) = (false, false, None, request.clone());
                     built.push(planned.cpv.package.to_string());
-                    all.push(Pooled { build_id, content, request, output, altered, code, shared });
+                    all.push(Pooled { build_id, content, request, output, altered, code, unproven, shared });
                     offered
                 }
             };
@@ -289,8 +289,8 @@ fn what_is_forced_is_built_even_if_nothing_changed() {
 fn another_version_in_the_pool_is_named() {
     let mut world = World::new();
     let (content, request) = (Digest::of("x"), Request::default());
-    let (altered, code, shared) = (false, None, None);
-    let old = Pooled { build_id: BuildId(1), content, request, output: None, altered, code, shared };
+    let (altered, code, unproven, shared) = (false, None, true, None);
+    let old = Pooled { build_id: BuildId(1), content, request, output: None, altered, code, unproven, shared };
     world.pool.insert("c/app-0.9".parse().unwrap(), vec![old]);
     assert_eq!(world.reasons()[2], "no package of this version yet, only of `c/app-0.9`");
 }
@@ -457,4 +457,23 @@ fn what_the_profile_says_of_tools_and_archives_holds_for_the_whole_plan() {
         world.policy = Policy::default();
         assert_eq!(world.plan().to_build().count() > 0, built.len() == 3 && (archives, tools) != (true, Tools::Any));
     }
+}
+
+#[test]
+fn what_an_earlier_bindery_looked_at_says_nothing_either_way() {
+    let mut world = beside();
+    let mut old = world.others.values().next().unwrap().clone();
+    old.values_mut().flatten().for_each(|build| (build.unproven, build.code) = (true, None));
+    world.others.insert("older".parse().unwrap(), old.clone());
+    assert_eq!(world.build(), "tool lib");
+    assert_eq!(world.build(), "");
+    world.others = BTreeMap::from([("older".parse().unwrap(), old)]);
+    world.pool.clear();
+    assert_eq!(world.build(), "tool script page lib user");
+    // Rules that changed after it was taken: it is proven anew by building it.
+    let mut world = beside();
+    world.build();
+    world.pool.get_mut(&cpv("page")).unwrap()[0].unproven = true;
+    assert_eq!(world.build(), "page");
+    assert_eq!(world.build(), "");
 }
