@@ -256,6 +256,8 @@ impl Bench {
     /// Makes image, key and archives, once for all tests of a user.
     pub(crate) fn ready(&self) {
         let lock = std::fs::File::create(self.state.with_extension("lock")).unwrap();
+        // The user may be the one who makes everything ready another time.
+        give(self.who, &self.state.with_extension("lock"));
         lock.lock().unwrap();
         let _ = std::fs::remove_dir_all(self.profile_dir());
         if !self.state.join("etc/keys/default.asc").exists() {

@@ -71,6 +71,8 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     row("/var/lib/portage/config", "file", "missing", "empty: what was done about protected files"),
     row("/var/lib/portage/preserved_libs_registry", "file", "missing", "empty: what was kept of replaced packages"),
     row("/var/log/emerge.log", "file", "missing", "a log"),
+    row("/var/tmp/phases", "folder", "missing", "temporary files of a phase's"),
+    row("/var/tmp/phases/*", "file", "missing", "temporary files of a phase's"),
     row("/var/tmp/portage", "folder", "missing", "where Portage unpacked packages"),
 ];
 
