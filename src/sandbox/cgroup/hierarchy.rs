@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::geteuid;
@@ -36,6 +37,9 @@ const LEAF: &str = "bindery-itself";
 
 /// How long a process that seems to be somebody else's may take to go.
 const ORPHAN: Duration = Duration::from_millis(500);
+
+/// Had by the thread that rearranges groups.
+static ENABLING: Mutex<()> = Mutex::new(());
 
 /// What the host has.
 #[derive(Debug, PartialEq, Eq)]
@@ -166,6 +170,12 @@ pub(super) fn enable(controller: &str, top: &Path, dir: &Path) -> Result<(), Pat
 }
 
 fn enable_in(group: &Path, controller: &str, control: &Path) -> Result<(), PathError> {
+    // Of the threads of this process that want it at the same moment one does it: each process that is moved makes the
+    // kernel wait for all processors, and all threads moving the same ones took longer than any patience.
+    let _turn = ENABLING.lock().unwrap_or_else(PoisonError::into_inner);
+    if fs::read_to_string(control)?.split_whitespace().any(|c| c == controller) {
+        return Ok(());
+    }
     let started = std::time::Instant::now();
     loop {
         match leave(group) {
@@ -201,7 +211,9 @@ fn leave(group: &Path) -> Result<(), PathError> {
         return Err(PathError::on("limit groups below", group)(std::io::Error::other(why)));
     }
     let leaf = group.join(LEAF);
-    for pid in ours {
+    // This process first: what it starts from then on is there already.
+    let (first, then): (Vec<_>, Vec<_>) = ours.into_iter().partition(|pid| *pid == own);
+    for pid in first.into_iter().chain(then) {
         fs::create_dir(&leaf, 0o755)?;
         let moved = fs::write(&leaf.join("cgroup.procs"), pid);
         // A child may have ended meanwhile.
