@@ -44,6 +44,10 @@ pub trait Backend: fmt::Debug + Sync {
     /// Returns the files of that folder.
     fn configuration(&self, settings: &Settings) -> Result<Configuration, SettingsError>;
 
+    /// Returns the file of a configuration that says how many jobs a build runs at a time, with another number in it;
+    /// nothing where that is the administrator's own to say. `dir` is the configuration's folder.
+    fn with_jobs(&self, dir: &Path, jobs: u32) -> Result<Option<(PathBuf, String)>, PathError>;
+
     /// Returns what to run to learn what some atoms need. Sets are the caller's to expand.
     fn resolve(&self, atoms: &[Atom]) -> Step;
 

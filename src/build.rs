@@ -1,23 +1,22 @@
-//! One run: plan, fetch, build each package in a root of its own, publish.
+//! One run: plan, fetch, build each package in a root of its own, some side by side, publish.
 //!
 //! A package that fails costs only itself and what needs it: the others are built, what is finished is kept, and the
 //! last good package of a failed one stays published.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
-use crate::atom::{Atom, Cpv};
-use crate::binhost::pool::{Entry, Pool};
+use crate::atom::Atom;
+use crate::binhost::pool::Pool;
 use crate::config::Config;
 use crate::event::{Event, Sink};
 use crate::layer::collect;
 use crate::package::{DEFAULT_SOURCE_DATE, SigningKey};
-use crate::plan::Action;
 use crate::profile::Profile;
-use crate::sandbox::IdRange;
-use crate::state::{Lock, State};
+use crate::sandbox::{self, IdRange, Together};
+use crate::state::{Lease, Lock, State};
 use crate::{distfiles, process};
 
 mod answer;
@@ -35,10 +34,13 @@ mod prepare;
 mod publish;
 mod record;
 mod room;
+mod schedule;
 mod settle;
 mod share;
+mod turns;
 mod undeclared;
 mod used;
+mod workers;
 
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};
@@ -47,7 +49,6 @@ use one::Shop;
 pub use outlook::{Kept, Outlook};
 pub use prepare::{Prepared, image, prepare};
 pub use record::{Outcome, Record, Status, events, note, runs};
-use settle::Next;
 
 /// What a run has to work with.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +63,8 @@ pub struct Host<'a> {
     pub cancel: &'a AtomicBool,
     /// How many jobs one build may run at a time, however many processors there are.
     pub jobs: Option<u32>,
+    /// How many packages are built at a time; as many as the budget is for, where nobody says.
+    pub side_by_side: Option<NonZeroU32>,
     /// `SOURCE_DATE_EPOCH` from the environment, which wins over the profile's.
     pub source_date: Option<u64>,
     /// Through which proxy source archives are fetched.
@@ -159,10 +162,23 @@ fn run(
     record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build - share, share }, on);
     fetch::fetch(host, profile, &prepared, &mut |event| record.tell(event, on))?;
     let source_date = host.source_date(profile);
-    let limits = RefCell::new(room::limits(profile));
-    let shop = Shop { host, profile, prepared: &prepared, pool: &pool, held, key, source_date, limits };
-    let ready = packages(&shop, record, on)?;
-    let Some(published) = publish::publish(&shop, &ready)? else { return Ok(()) };
+    let limits = Mutex::new(room::limits(profile));
+    let run = one::Run { id: record.status.id.clone(), dir: record.dir().to_path_buf() };
+    let told = AtomicBool::new(false);
+    let most = side_by_side(host, &prepared, profile).min(build).max(1);
+    let builders = Host { cancel: if most == 1 { host.cancel } else { &told }, ..*host };
+    let shared = match most {
+        1 => None,
+        _ => Some(Together::new(Lease::take(host.state, &format!("the builds of a run for {}", profile.name))?)),
+    };
+    let (prepared, pool, together) = (&prepared, &pool, shared.as_ref());
+    let shop = Shop { host: &builders, profile, prepared, pool, held, key, source_date, limits, run, together };
+    let stop = workers::Stop { asked: host.cancel, told: &told };
+    let published = workers::build(&shop, most, stop, record, on).and_then(|ready| publish::publish(&shop, &ready));
+    let closed = shared.map_or(Ok(()), Together::close);
+    let published = published?;
+    closed?;
+    let Some(published) = published else { return Ok(()) };
     record.status.generation = Some(published.generation.number);
     if published.new {
         let event = Event::Published {
@@ -175,38 +191,13 @@ fn run(
     Ok(())
 }
 
-/// Builds or takes every package of the plan, in its order; returns those that are there.
-fn packages(shop: &Shop<'_>, record: &mut Record, on: Sink<'_>) -> Result<BTreeMap<Cpv, Entry>, BuildError> {
-    let plan = &shop.prepared.plan;
-    let of = plan.to_build().count();
-    let mut ready: BTreeMap<Cpv, Entry> = BTreeMap::new();
-    let mut without: BTreeMap<Cpv, Cpv> = BTreeMap::new();
-    let mut number = 0;
-    for planned in &plan.packages {
-        number += usize::from(matches!(planned.action, Action::Build(_)));
-        if let Some(because) = planned.needs.iter().find_map(|cpv| without.get(cpv)).cloned() {
-            record.tell(Event::BuildSkipped { cpv: planned.cpv.clone(), because: because.clone() }, on);
-            record.status.skipped.push(planned.cpv.clone());
-            without.insert(planned.cpv.clone(), because);
-            continue;
-        }
-        let mut planned = planned.clone();
-        if let Next::There(entry) = settle::settle(shop, &mut planned, &ready, record, on)? {
-            ready.insert(planned.cpv.clone(), *entry);
-            continue;
-        }
-        match one::build(shop, &planned, &ready, record, (number, of), on)? {
-            Ok(entry) => {
-                record.status.built.push(planned.cpv.clone());
-                ready.insert(planned.cpv, entry);
-            }
-            Err(one::Failed { reason, telling, log }) => {
-                record.tell(Event::BuildFailed { cpv: planned.cpv.clone(), reason, telling, log }, on);
-                record.status.failed.push(planned.cpv.clone());
-                without.insert(planned.cpv.clone(), planned.cpv);
-            }
-        }
-        record.save()?;
-    }
-    Ok(ready)
+/// How much memory a build is to have, in bytes, where nobody says how many run at a time: a C++ compiler takes as much.
+const MEMORY_OF_ONE: u64 = 1 << 30;
+
+/// Returns how many packages are built at a time: as many as there are processors for, each with enough memory.
+fn side_by_side(host: &Host<'_>, prepared: &Prepared, profile: &Profile) -> usize {
+    let memory = sandbox::memory(profile.limits.memory).map_or(u64::MAX, |memory| memory / MEMORY_OF_ONE);
+    let budget = u64::from(prepared.processors).min(memory);
+    let most = host.side_by_side.map_or(budget, |most| most.get().into());
+    usize::try_from(most).unwrap_or(usize::MAX)
 }

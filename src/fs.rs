@@ -12,6 +12,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 mod remove;
@@ -78,7 +79,7 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), PathError> {
 
 /// What the names of files begin with that are not in their place yet.
 pub const NEW: &str = ".new-";
-/// What the names of links begin with that are not in their place yet; the rest is their writer's process id.
+/// What the names of links begin with that are not in their place yet; the rest is their writer's process id and a number.
 const NEW_LINK: &str = ".new-link-";
 
 /// Writes a file so that a reader, or a machine that stops at any moment, sees the old content or the new one.
@@ -162,7 +163,7 @@ pub fn remove_abandoned(dir: &Path) -> Result<usize, PathError> {
         };
         let abandoned = match symlink_metadata(&path) {
             Ok(found) if found.is_symlink() => {
-                let pid = name.strip_prefix(NEW_LINK);
+                let pid = name.strip_prefix(NEW_LINK).and_then(|rest| rest.split('-').next());
                 pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
             }
             // Locked by another: it is being written. Gone meanwhile: it is in its place.
@@ -179,8 +180,11 @@ pub fn remove_abandoned(dir: &Path) -> Result<usize, PathError> {
 
 /// Makes `link` a symbolic link to `target`, replacing an earlier one by one rename.
 pub fn replace_symlink(target: &Path, link: &Path) -> Result<(), PathError> {
+    // Two threads may do so at once.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
     let dir = link.parent().unwrap_or(Path::new("."));
-    let new = dir.join(format!("{NEW_LINK}{}", std::process::id()));
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let new = dir.join(format!("{NEW_LINK}{}-{number}", std::process::id()));
     match sys::remove_file(&new) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(PathError::on("remove", &new)(e)),
         _ => {}
@@ -463,9 +467,9 @@ mod tests {
         create_dir(&path(".new-folder"), 0o755).unwrap();
         let held = create_new(&path(".new-alive"), 0o600).unwrap();
         held.lock().unwrap();
-        symlink(Path::new("x"), &path(&format!(".new-link-{}", std::process::id()))).unwrap();
+        symlink(Path::new("x"), &path(&format!(".new-link-{}-7", std::process::id()))).unwrap();
         // No process has this number: it is above the highest there can be.
-        symlink(Path::new("x"), &path(".new-link-4194305")).unwrap();
+        symlink(Path::new("x"), &path(".new-link-4194305-0")).unwrap();
         assert_eq!(remove_abandoned(dir.path()).unwrap(), 2);
         assert!(!path(".new-dead").exists() && path(".new-alive").exists() && path(".new-folder").exists());
         drop(held);

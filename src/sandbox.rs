@@ -77,7 +77,7 @@ mod watchdog;
 mod without;
 
 pub use achieved::Achieved;
-pub use cgroup::{CgroupError, Killed, processors};
+pub use cgroup::{CgroupError, Killed, Together, memory, processors};
 pub use change::{Change, ChangeError, change};
 pub use disk::{free_space, is_nearly_full};
 pub use early::{Early, First, first};
@@ -164,14 +164,18 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
 
 /// Runs a command to its end, and leaves no process behind.
 pub fn run(request: Request<'_, '_>) -> Result<Exit, SandboxError> {
-    run_and(request, None, None, false, Vec::new(), &mut || ()).map(|(exit, _)| exit)
+    run_and(request, None, None, false, Vec::new(), &mut || (), None).map(|(exit, _)| exit)
 }
 
 /// Like [`run`], and sees whether the command opens any file of some groups, by their paths in the root: a folder stands for
 /// itself and what is directly in it. What it saw is empty where the command did not end by itself. It costs the command
-/// little, and takes of the caller's share of inotify(7).
-pub fn run_and_watch(request: Request<'_, '_>, groups: Vec<Vec<PathBuf>>) -> Result<(Exit, Vec<Seen>), SandboxError> {
-    run_and(request, None, None, false, groups, &mut || ())
+/// little, and takes of the caller's share of inotify(7). What those use up that run side by side is limited `together`.
+pub fn run_and_watch(
+    request: Request<'_, '_>,
+    together: Option<&Together>,
+    groups: Vec<Vec<PathBuf>>,
+) -> Result<(Exit, Vec<Seen>), SandboxError> {
+    run_and(request, None, None, false, groups, &mut || (), together)
 }
 
 /// Like [`run`], for a root that nobody wants to look at: the lease's folder is gone or empty afterwards. Root empties it
@@ -186,7 +190,7 @@ pub fn run_and_discard(
     keys: Option<&Keys>,
     told: &mut dyn FnMut(),
 ) -> Result<Exit, SandboxError> {
-    run_and(request, early, keys, true, Vec::new(), told).map(|(exit, _)| exit)
+    run_and(request, early, keys, true, Vec::new(), told, None).map(|(exit, _)| exit)
 }
 
 fn run_and(
@@ -196,6 +200,7 @@ fn run_and(
     discard: bool,
     watch: Vec<Vec<PathBuf>>,
     told: &mut dyn FnMut(),
+    together: Option<&Together>,
 ) -> Result<(Exit, Vec<Seen>), SandboxError> {
     let Request { spec, ids, base, lease, stdio, cancel } = request;
     let mut plan = Plan::read(spec)?;
@@ -219,7 +224,7 @@ fn run_and(
     let (streams, theirs) = Streams::open(stdio).doing("open the standard streams")?;
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let host = cgroup::Host::read()?;
-    let mut making = Making { lease, host: &host, kernel: achieved::version(&kernel) };
+    let mut making = Making { lease, host: &host, kernel: achieved::version(&kernel), together, runs: false };
     let mut cgroups = Cgroups::create(&plan.limits, &mut making)?;
     plan.pid_max = cgroups.pid_max;
     let mut achieved = Achieved::new(spec, &plan, ids, &cgroups, &disk, kernel);

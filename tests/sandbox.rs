@@ -35,6 +35,8 @@ mod refusals;
 mod streams;
 #[path = "sandbox/terminal.rs"]
 mod terminal;
+#[path = "sandbox/together.rs"]
+mod together;
 #[path = "sandbox/v2.rs"]
 mod v2;
 #[path = "sandbox/window.rs"]

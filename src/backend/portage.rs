@@ -8,11 +8,13 @@ mod merge;
 mod resolve;
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use crate::atom::{Atom, Cpv, RootPath};
 use crate::backend::{
     Backend, Build, Configuration, Failure, PackageFile, Resolution, ResolutionError, Settings, SettingsError, Step,
 };
+use crate::fs::PathError;
 
 /// The backend.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ impl Backend for Portage {
 
     fn configuration(&self, settings: &Settings) -> Result<Configuration, SettingsError> {
         config::configuration(settings)
+    }
+
+    fn with_jobs(&self, dir: &Path, jobs: u32) -> Result<Option<(PathBuf, String)>, PathError> {
+        config::with_jobs(dir, jobs)
     }
 
     fn resolve(&self, atoms: &[Atom]) -> Step {

@@ -135,7 +135,7 @@ pub(super) fn read_apart(
     let binds: Vec<_> = std::iter::once(program).chain(binds.iter().cloned()).collect();
     let step = Step { args: vec!["/bindery".into(), entry.into(), json], env: Vec::new() };
     let limits = Limits { time: Some(TIME), silence: None, ..limits(shop.profile) };
-    let mut room = Room::new(shop.host, purpose)?;
+    let mut room = Room::beside(shop.host, purpose, shop.together)?;
     let (mut answer, mut complaint) = (Vec::new(), Vec::new());
     let mut sink = |stream: Stream, bytes: &[u8]| {
         let (kept, most) = if stream == Stream::Out { (&mut answer, ANSWER) } else { (&mut complaint, COMPLAINT) };

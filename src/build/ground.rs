@@ -41,6 +41,8 @@ pub(super) fn ground(
     let mut found: BTreeMap<&Cpv, Derived> = BTreeMap::new();
     let usual = Merge::default();
     let context = |merge| context(host, prepared, merge);
+    // Who needs the same at the same moment waits, and then finds it made.
+    let turn = prepared.turns.take(planned.needs.iter().map(ToString::to_string));
     // What is merged in the same way is derived at once.
     let mut rest: Vec<(&Cpv, &Entry, &Merge)> = Vec::new();
     for cpv in &planned.needs {
@@ -56,6 +58,7 @@ pub(super) fn ground(
         found.extend(same.iter().map(|(cpv, ..)| *cpv).zip(derive::derive(&context(merge), &packages)?));
         rest = other;
     }
+    drop(turn);
     let (mut layers, mut install) = (Vec::new(), Vec::new());
     for cpv in &planned.needs {
         let derived = match found.remove(cpv).zip(ready.get(cpv)) {
@@ -78,6 +81,8 @@ pub(super) fn ground(
             None => install.push(cpv.clone()),
         }
     }
+    let names: Vec<_> = layers.iter().map(|layer| layer.digest.to_string()).collect();
+    let _turn = prepared.turns.take([names.join(" ")]);
     let bottom = bottom(host, prepared, !install.is_empty())?;
     let (lowest, image_digest) = (&bottom.0, &bottom.1);
     let below = derive::Context { image: lowest, image_digest, ..context(&usual) };

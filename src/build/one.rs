@@ -1,9 +1,9 @@
 //! Builds one package: a fresh root with what it needs, the package manager under a watchdog, then [`finish`].
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::atom::{Cpv, NameError};
@@ -12,7 +12,7 @@ use crate::binhost::pool::{Entry, Origin, Pool};
 use crate::build::finish::{self, Artefact};
 use crate::build::ground::{self, Ground};
 use crate::build::prepare::Prepared;
-use crate::build::record::Record;
+use crate::build::record;
 use crate::build::room::{Room, describe, full, interrupted, no_room, path};
 use crate::build::undeclared::{self, Undeclared};
 use crate::build::used::{self, Used};
@@ -24,7 +24,7 @@ use crate::package::SigningKey;
 use crate::plan::Planned;
 use crate::profile::Profile;
 use crate::root::{Bind, Limits};
-use crate::sandbox::{self, Change, Exit, Status, Stopped, range};
+use crate::sandbox::{self, Change, Exit, Status, Stopped, Together, range};
 use crate::state::Lock;
 
 /// The longest log that is kept, in bytes; a build that prints for ever would fill the disk.
@@ -43,20 +43,45 @@ pub(super) struct Shop<'a> {
     pub(super) held: &'a Lock,
     pub(super) key: &'a SigningKey,
     pub(super) source_date: u64,
-    /// What each build may use: the profile's, until somebody changes it.
-    pub(super) limits: RefCell<Limits>,
+    /// What builds may use: the profile's, until somebody changes it.
+    pub(super) limits: Mutex<Limits>,
+    pub(super) run: Run,
+    /// What limits the builds that run side by side.
+    pub(super) together: Option<&'a Together>,
+}
+
+/// The run that a package is built in.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) id: String,
+    pub(super) dir: PathBuf,
+}
+
+/// What is to be built.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) planned: Planned,
+    /// Which build of each package that it needs.
+    pub(super) ready: BTreeMap<Cpv, Entry>,
+    /// How many jobs it may run at a time.
+    pub(super) jobs: u32,
 }
 
 impl Shop<'_> {
     /// Takes what was changed while a package was built: it holds for those that follow, too.
     fn change(&self, change: &Change) {
-        let mut limits = self.limits.borrow_mut();
+        let mut limits = self.limits();
         limits.cpus = change.cpu.map(|(quota, period)| quota as f64 / period as f64).or(limits.cpus);
         limits.cpuset = change.cpuset.clone().or(limits.cpuset.take());
         limits.memory = change.memory.or(limits.memory);
         limits.swap = change.swap.or(limits.swap);
         limits.pids = change.pids.or(limits.pids);
         limits.io_weight = change.io_weight.or(limits.io_weight);
+    }
+
+    /// Returns what builds may use now. Each limit is set by itself: what is there is good whoever panicked.
+    fn limits(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,31 +91,25 @@ pub(super) struct Failed {
     pub(super) reason: String,
     pub(super) telling: Vec<String>,
     pub(super) log: PathBuf,
+    /// Whether the kernel killed for want of memory.
+    pub(super) by_memory: bool,
 }
 
-/// Builds a package whose dependencies are all in the pool; `ready` says which build of each. An error is the host's
-/// fault, `Failed` the package's.
-pub(super) fn build(
-    shop: &Shop<'_>,
-    planned: &Planned,
-    ready: &BTreeMap<Cpv, Entry>,
-    record: &mut Record,
-    number: (usize, usize),
-    on: Sink<'_>,
-) -> Result<Result<Entry, Failed>, BuildError> {
-    let dir = record.package(&planned.cpv)?;
+/// Builds a package whose dependencies are all in the pool. An error is the host's fault, `Failed` the package's.
+pub(super) fn build(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result<Entry, Failed>, BuildError> {
+    let planned = &task.planned;
+    let dir = record::dir_of(&shop.run.dir, &planned.cpv);
+    fs::create_dir_all(&dir)?;
     let log = dir.join("log");
     let started = Instant::now();
-    let event = Event::BuildStarted { cpv: planned.cpv.clone(), log: log.clone(), number: number.0, of: number.1 };
-    record.tell(event, on);
-    let mut room = Room::new(shop.host, &format!("building {} for {}", planned.cpv, shop.profile.name))?;
-    let ground = ground::ground(shop.host, shop.prepared, planned, ready, &mut |event| record.tell(event, on));
-    let result = match ground {
-        Ok(ground) => build_in(shop, planned, &ground, ready, record, &mut room, &dir),
+    let purpose = format!("building {} for {}", planned.cpv, shop.profile.name);
+    let mut room = Room::beside(shop.host, &purpose, shop.together)?;
+    let result = match ground::ground(shop.host, shop.prepared, planned, &task.ready, on) {
+        Ok(ground) => build_in(shop, task, &ground, &mut room, &dir),
         // What the package needs cannot be in one root: that is no fault of the host's.
         Err(BuildError::Stack(error @ StackError::Accounts { .. })) => {
             fs::write_atomic(&log, format!("[bindery: {error}]\n"), 0o644)?;
-            Ok(Err((error.to_string(), Vec::new())))
+            Ok(Err(Telling { reason: error.to_string(), lines: Vec::new(), by_memory: false }))
         }
         Err(error) => Err(error),
     };
@@ -106,27 +125,31 @@ pub(super) fn build(
                 content: entry.facts.content.clone(),
                 milliseconds,
             };
-            record.tell(event, on);
+            on(event);
             if !used.unused.is_empty() {
-                record.tell(Event::Unused { cpv: planned.cpv.clone(), dependencies: used.unused }, on);
+                on(Event::Unused { cpv: planned.cpv.clone(), dependencies: used.unused });
             }
             Ok(Ok(entry))
         }
-        Err(reason) => Ok(Err(Failed { reason: reason.0, telling: reason.1, log })),
+        Err(Telling { reason, lines, by_memory }) => Ok(Err(Failed { reason, telling: lines, log, by_memory })),
     }
 }
 
-type Telling = (String, Vec<String>);
+/// What a failed build's log tells.
+struct Telling {
+    reason: String,
+    lines: Vec<String>,
+    by_memory: bool,
+}
 
 fn build_in(
     shop: &Shop<'_>,
-    planned: &Planned,
+    task: &Task,
     ground: &Ground,
-    ready: &BTreeMap<Cpv, Entry>,
-    record: &Record,
     room: &mut Room<'_>,
     dir: &Path,
 ) -> Result<Result<(Entry, Used), Telling>, BuildError> {
+    let Task { planned, ready, jobs } = task;
     let (host, backend, started) = (shop.host, shop.prepared.backend, Instant::now());
     // Of this user's, and nobody else's: what lies below may be open to all.
     let scratch = dir.join("scratch");
@@ -138,15 +161,17 @@ fn build_in(
 
     let mut binds = shop.prepared.mounts.binds();
     binds.push(Bind { from: packages, to: path(backend::PACKAGES), writable: false });
+    binds.extend(with_jobs(shop, *jobs, &scratch)?);
     let build = Build { cpv: &planned.cpv, needs: &ground.install, source_date: shop.source_date };
     let mut log = Log::new(&dir.join("log"))?;
     let watch = used::watch(host, shop.prepared, planned, ground)?;
+    let limits = shop.limits().clone();
     let (exit, seen) = room.run_and_watch(
         &shop.prepared.image,
         &ground.lower,
         &binds,
         &backend.build(&build),
-        &shop.limits.borrow().clone(),
+        &limits,
         Some(&dir.join("config.json")),
         watch.groups.clone(),
         &mut |_, bytes| log.take(bytes),
@@ -171,16 +196,33 @@ fn build_in(
     let origin = Origin {
         request: Some(planned.request.key()),
         inputs: planned.request.to_parts(),
-        run: Some(record.status.id.clone()),
+        run: Some(shop.run.id.clone()),
         built: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         milliseconds: u64::try_from(started.elapsed().as_millis()).ok(),
         shared: None,
     };
     match finish::finish(shop, &planned.cpv, Artefact::Built(&room.upper()), &scratch, &origin) {
         Ok(entry) => Ok(Ok((entry, used))),
-        Err(BuildError::Odd(why)) => Ok(Err((format!("its package was refused: {why}"), Vec::new()))),
+        Err(BuildError::Odd(why)) => {
+            let reason = format!("its package was refused: {why}");
+            Ok(Err(Telling { reason, lines: Vec::new(), by_memory: false }))
+        }
         Err(error) => Err(error),
     }
+}
+
+/// Returns what is mounted over the file that says how many jobs a build runs, where that is another number for this one.
+fn with_jobs(shop: &Shop<'_>, jobs: u32, scratch: &Path) -> Result<Option<Bind>, BuildError> {
+    if jobs == shop.prepared.jobs {
+        return Ok(None);
+    }
+    let (at, configuration) = &shop.prepared.mounts.configuration;
+    let Some((name, text)) = shop.prepared.backend.with_jobs(configuration, jobs)? else { return Ok(None) };
+    let from = scratch.join("jobs");
+    fs::write(&from, text)?;
+    fs::set_mode(&from, 0o644)?;
+    let to = format!("{at}/{}", name.display());
+    Ok(Some(Bind { from, to: path(&to), writable: false }))
 }
 
 /// Lays out the packages that are installed into the root, each placed there from the pool by `place`, with their index.
@@ -233,7 +275,7 @@ fn telling(
         .map_err(|e| BuildError::Path(PathError::on("read", log)(e)))?;
     // What fails for want of space and cleans up is over before anybody looks at what is free.
     let no_space = failure.no_space && exit.stopped.is_none();
-    let limited = shop.limits.borrow().disk.is_some();
+    let limited = shop.limits().disk.is_some();
     if no_space && !limited && sandbox::free_space(shop.host.state.state()).is_some_and(|free| free < LITTLE) {
         return Err(no_room(shop.host, &format!("building {cpv}")));
     }
@@ -255,7 +297,8 @@ fn telling(
         keep(dir, &Ended { exit, undeclared: &undeclared, dependencies: &Used::default() })?;
         failure.telling.extend(lines);
     }
-    Ok((reason, failure.telling))
+    let by_memory = exit.stopped == Some(Stopped::Memory);
+    Ok(Telling { reason, lines: failure.telling, by_memory })
 }
 
 /// `status.json` of a package's build.

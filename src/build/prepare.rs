@@ -10,6 +10,7 @@ use crate::build::answer::Answer;
 use crate::build::explain::Explanation;
 use crate::build::ground;
 use crate::build::room::{self, Mounts};
+use crate::build::turns::Turns;
 use crate::build::{BuildError, Host, Outlook, share};
 use crate::config::{self, Search};
 use crate::event::{Event, Sink};
@@ -18,7 +19,7 @@ use crate::layer::derive::Merge;
 use crate::layer::hide::Hidden;
 use crate::package::{Facts, Offers};
 use crate::plan::{self, Graph, Inputs, Output, Plan, Policy, Pooled, Request, Shells, Stock};
-use crate::profile::{Archives, Limits, Profile, Rebuild, Tools};
+use crate::profile::{Archives, Profile, Rebuild, Tools};
 use crate::root;
 use crate::sandbox;
 use crate::state::ProfileDir;
@@ -54,6 +55,12 @@ pub struct Prepared {
     pub outlook: Outlook,
     /// What lies there and is not what was put there.
     pub(super) altered: Vec<Entry>,
+    /// How many jobs one build may run at a time.
+    pub(super) jobs: u32,
+    /// How many processors there are for all builds together.
+    pub(super) processors: u32,
+    /// Who is at work on which layer.
+    pub(super) turns: Turns,
 }
 
 /// Makes the plan for a profile. `configuration` is a folder to be made, which must stay as long as the plan is used.
@@ -71,7 +78,9 @@ pub fn prepare(
         image::Context { state: host.state, ids: host.ids, archives: &host.config.archives, cancel: host.cancel };
     let image = image(&context, &host.config.search, &profile.image, on)?;
     let backend = backend::find(&profile.backend.to_string())?;
-    let settings = Settings::of(profile, jobs(host.jobs, &profile.limits));
+    let processors = sandbox::processors(profile.limits.cpus, profile.limits.cpuset.as_ref());
+    let jobs = jobs(host.jobs, processors);
+    let settings = Settings::of(profile, jobs);
     backend.configuration(&settings)?.write_with(&profile.patches, &profile.native, configuration)?;
     let mounts = Mounts {
         trees: trees.iter().zip(&settings.trees).map(|(tree, s)| (s.path(), tree.path.clone())).collect(),
@@ -114,7 +123,7 @@ pub fn prepare(
     let merges = ground::merges(&resolution, configuration);
     let outlook = Outlook::of(&plan, &checked.good, &home)?;
     let bottom = hidden.iter().map(|hidden| &hidden.layer).chain(&image.layers).cloned().collect();
-    let (limits, altered) = (room::limits(profile), checked.altered);
+    let (limits, altered, turns) = (room::limits(profile), checked.altered, Turns::default());
     Ok(Prepared {
         image,
         trees,
@@ -130,12 +139,15 @@ pub fn prepare(
         mounts,
         stock,
         altered,
+        jobs,
+        processors,
+        turns,
     })
 }
 
 /// Returns how many jobs a build may run at a time: no more than it can keep processors busy.
-fn jobs(most: Option<u32>, limits: &Limits) -> u32 {
-    sandbox::processors(limits.cpus, limits.cpuset.as_ref()).min(most.unwrap_or(u32::MAX)).max(1)
+fn jobs(most: Option<u32>, processors: u32) -> u32 {
+    processors.min(most.unwrap_or(u32::MAX)).max(1)
 }
 
 /// Returns an image that is made from the definition as it is now: the one there is, or a new one.
@@ -289,7 +301,6 @@ mod tests {
     #[test]
     fn what_is_allowed_limits_the_jobs() {
         let all = sandbox::processors(None, None);
-        let limits = |cpus| Limits { cpus, ..Limits::default() };
         for (most, cpus, wanted) in [
             (None, None, all),
             (Some(1), None, 1),
@@ -298,7 +309,7 @@ mod tests {
             (Some(1), Some(16.0), 1),
             (Some(u32::MAX), Some(8192.0), all),
         ] {
-            assert_eq!(jobs(most, &limits(cpus)), wanted, "{most:?} {cpus:?}");
+            assert_eq!(jobs(most, sandbox::processors(cpus, None)), wanted, "{most:?} {cpus:?}");
         }
     }
 }

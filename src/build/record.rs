@@ -117,11 +117,9 @@ impl Record {
         &self.dir
     }
 
-    /// Returns the folder of one package's build, making it.
-    pub fn package(&self, cpv: &Cpv) -> Result<PathBuf, PathError> {
-        let dir = self.dir.join(cpv.category.as_str()).join(cpv.pf());
-        fs::create_dir_all(&dir)?;
-        Ok(dir)
+    /// Returns the folder of one package's build, which the build makes.
+    pub fn dir_of(&self, cpv: &Cpv) -> PathBuf {
+        dir_of(&self.dir, cpv)
     }
 
     /// Keeps an event and passes it on. A log that cannot be written is no reason to lose the build it is about.
@@ -152,6 +150,11 @@ impl Record {
         self.lease.release()?;
         Ok(self.status)
     }
+}
+
+/// Returns the folder of one package's build below a run's.
+pub(super) fn dir_of(run: &Path, cpv: &Cpv) -> PathBuf {
+    run.join(cpv.category.as_str()).join(cpv.pf())
 }
 
 /// Returns what happened in a run, as far as this bindery knows such events.

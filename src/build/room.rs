@@ -12,7 +12,7 @@ use crate::event::{Event, Sink};
 use crate::image::Image;
 use crate::profile::Profile;
 use crate::root::{self, Bind, Command, Limits, Network, Root};
-use crate::sandbox::{self, Exit, Seen, Status, Stdio, Stopped, Stream};
+use crate::sandbox::{self, Exit, Seen, Status, Stdio, Stopped, Stream, Together};
 use crate::state::Lease;
 use crate::{fs, layer};
 
@@ -56,12 +56,22 @@ pub(super) fn path(text: &str) -> RootPath {
 pub(super) struct Room<'a> {
     host: &'a Host<'a>,
     lease: Lease,
+    together: Option<&'a Together>,
 }
 
 impl<'a> Room<'a> {
     /// Takes the lease for a new root.
     pub(super) fn new(host: &'a Host<'a>, purpose: &str) -> Result<Self, BuildError> {
-        Ok(Self { host, lease: Lease::take(host.state, purpose)? })
+        Ok(Self { host, lease: Lease::take(host.state, purpose)?, together: None })
+    }
+
+    /// Takes the lease for a new root, of which others may be in use at the same time: what they use up is limited together.
+    pub(super) fn beside(
+        host: &'a Host<'a>,
+        purpose: &str,
+        together: Option<&'a Together>,
+    ) -> Result<Self, BuildError> {
+        Ok(Self { together, ..Self::new(host, purpose)? })
     }
 
     /// Returns the lease, for what else is to go with it.
@@ -119,7 +129,7 @@ impl<'a> Room<'a> {
             stdio: Stdio::Capture(sink),
             cancel: self.host.cancel,
         };
-        Ok(sandbox::run_and_watch(request, groups)?)
+        Ok(sandbox::run_and_watch(request, self.together, groups)?)
     }
 
     /// Removes the root and ends its lease.

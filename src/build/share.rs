@@ -12,7 +12,7 @@ use crate::atom::{Cpv, Name};
 use crate::binhost::pool::{Entry, Origin, Pool, Shared};
 use crate::build::finish::{self, Artefact};
 use crate::build::one::Shop;
-use crate::build::record::Record;
+use crate::build::record::{self, Record};
 use crate::build::room::Room;
 use crate::build::{BuildError, prepare};
 use crate::event::{Event, Sink};
@@ -56,7 +56,7 @@ pub(super) fn take(
     on: Sink<'_>,
 ) -> Result<Option<Entry>, BuildError> {
     let cpv = &planned.cpv;
-    match taken(shop, planned, share, record) {
+    match taken(shop, planned, share) {
         Ok(entry) => {
             let event = Event::Shared {
                 cpv: cpv.clone(),
@@ -92,14 +92,14 @@ impl<E: Into<BuildError>> From<E> for Untaken {
     }
 }
 
-fn taken(shop: &Shop<'_>, planned: &Planned, share: &Share, record: &Record) -> Result<Entry, Untaken> {
+fn taken(shop: &Shop<'_>, planned: &Planned, share: &Share) -> Result<Entry, Untaken> {
     let cpv = &planned.cpv;
     let unfit = |why: &dyn ToString| Untaken::Unfit(why.to_string());
     let pool = Pool::open(&shop.host.state.profile(&share.profile));
     let theirs = pool.find(cpv, share.build_id).map_err(|e| unfit(&e))?.ok_or_else(|| unfit(&"it is gone"))?;
     pool.verify(&theirs).map_err(|e| unfit(&e))?;
     let mut room = Room::new(shop.host, &format!("taking {cpv} over for {}", shop.profile.name))?;
-    let result = adopt(shop, cpv, &theirs, share, &planned.request, record, &mut room);
+    let result = adopt(shop, cpv, &theirs, share, &planned.request, &mut room);
     let closed = room.close();
     let entry = result?;
     closed?;
@@ -112,17 +112,18 @@ fn adopt(
     theirs: &Entry,
     share: &Share,
     request: &plan::Request,
-    record: &Record,
     room: &mut Room<'_>,
 ) -> Result<Entry, Untaken> {
-    let scratch = record.package(cpv)?.join("scratch");
+    let dir = record::dir_of(&shop.run.dir, cpv);
+    fs::create_dir_all(&dir)?;
+    let scratch = dir.join("scratch");
     room.lease().owns_path(scratch.clone())?;
     fs::create_dir_new(&scratch, 0o700)?;
     range::admit(shop.host.ids, &scratch)?;
     let origin = Origin {
         request: Some(request.key()),
         inputs: request.to_parts(),
-        run: Some(record.status.id.clone()),
+        run: Some(shop.run.id.clone()),
         built: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         milliseconds: None,
         shared: Some(Shared { profile: share.profile.clone(), build_id: share.build_id }),

@@ -1,5 +1,6 @@
 //! `bindery build`: builds packages and everything they need, and publishes them.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use crate::atom::{Atom, Name};
@@ -24,6 +25,9 @@ pub(super) struct Args {
     /// What to build: packages, or sets of the configuration; `@world` where none is named
     #[arg(value_name = "ATOM")]
     atoms: Vec<Atom>,
+    /// Build up to so many packages side by side; as many as there are processors and memory for, where it is not given
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroU32>,
     #[command(flatten)]
     limits: LimitArgs,
     /// Say what would be built and why, and build nothing: `bindery plan` says more
@@ -39,6 +43,7 @@ Examples:
   bindery build --profile amd64 app-misc/hello     build it and all it needs, and publish
   bindery build --profile amd64 @demo --pretend    say what would be built from a set, and why
   bindery build --profile amd64 =app-misc/hello-2.12.1
+  bindery build --profile amd64 @world --jobs 4    at most four packages side by side
   bindery build --profile amd64 app-misc/hello --bundle-only /srv/hello
 
 Packages that are built already and would come out the same are not built again. One that fails costs only itself and \
@@ -51,7 +56,7 @@ pub(super) fn build(cx: &Context, args: Args) -> Outcome {
     args.limits.over(&mut profile.limits)?;
     let (asked, atoms) = asked(&profile, args.atoms)?;
     let ids = cx.prepare()?;
-    let host = host(cx, &ids)?;
+    let host = Host { side_by_side: args.jobs, ..host(cx, &ids)? };
     if let Some(folder) = &args.bundle_only {
         return bundle(cx, &host, &profile, &atoms, folder);
     }
@@ -115,6 +120,7 @@ pub(super) fn host<'a>(cx: &'a Context, ids: &'a IdRange) -> Result<Host<'a>, Fa
         ids,
         cancel: &cx.cancel,
         jobs: cx.config.defaults.jobs,
+        side_by_side: None,
         source_date: source_date()?,
         proxy: None,
     })

@@ -6,6 +6,8 @@
 //! v1                OWN/bindery-LEASE              in each controller's hierarchy; usually root's alone
 //! ```
 //!
+//! Those of several sandboxes that run side by side may be in one group, whose limits hold for all of them (together.rs).
+//!
 //! Files: give.rs (each limit), change.rs (changes while it runs), running.rs (making way), above.rs, placement.rs (processors),
 //! disk.rs (weights), oom.rs (who was killed), tree.rs (running processes), hierarchy.rs (what the host has).
 //!
@@ -28,6 +30,7 @@ use above::Above;
 pub(super) use hierarchy::Host;
 use hierarchy::{Hierarchy, Version};
 pub use oom::Killed;
+pub use together::Together;
 
 mod above;
 mod change;
@@ -37,6 +40,7 @@ mod hierarchy;
 mod oom;
 mod placement;
 mod running;
+mod together;
 mod tree;
 
 /// The groups of one sandbox.
@@ -67,6 +71,10 @@ pub(super) struct Making<'a> {
     pub(super) host: &'a Host,
     /// The running kernel's version.
     pub(super) kernel: (u32, u32),
+    /// What is shared with the sandboxes that run beside it.
+    pub(super) together: Option<&'a Together>,
+    /// Whether the command runs already.
+    pub(super) runs: bool,
 }
 
 /// Process ids below are not given out a second time (RESERVED_PIDS of the kernel).
@@ -159,7 +167,13 @@ impl Cgroups {
         making: &mut Making<'_>,
         controller: Option<&str>,
     ) -> Result<PathBuf, CgroupError> {
-        let dir = making.host.group(hierarchy, making.lease.id());
+        let dir = match making.together.filter(|_| together::nests(hierarchy)) {
+            Some(together) => {
+                let above = together.with(making, |groups, making| groups.join(hierarchy, making, controller))?;
+                above.join(making.lease.id())
+            }
+            None => making.host.group(hierarchy, making.lease.id()),
+        };
         if let (Version::V2, Some(controller), Some(parent)) = (hierarchy.version, controller, dir.parent()) {
             hierarchy::enable(controller, &hierarchy.top(making.host.as_root), parent)?;
         }
@@ -262,7 +276,14 @@ pub fn processors(cpus: Option<f64>, cpuset: Option<&CpuList>) -> u32 {
     u32::try_from(above::processors(allowed, cpus.into_iter().chain(above))).unwrap_or(u32::MAX)
 }
 
-/// Kills all processes of a group and removes it; one that is not there is no error.
+/// Returns how many bytes of memory there are for everything together under a limit: no more than the machine has, and the
+/// groups that bindery itself is in allow; nothing where none of these can be known.
+pub fn memory(limit: Option<u64>) -> Option<u64> {
+    let above = Host::read().ok().and_then(|host| host.memory_above());
+    limit.into_iter().chain(above).chain(above::machine()).min()
+}
+
+/// Kills all processes of a group and those below, and removes them; one that is not there is no error.
 pub(super) fn destroy(dir: &Path) -> Result<(), PathError> {
     let started = std::time::Instant::now();
     // The processes of one that made way could not even end on a busy host. Most groups have no such file.
@@ -271,7 +292,12 @@ pub(super) fn destroy(dir: &Path) -> Result<(), PathError> {
         kill_all(dir);
         match unlinkat(CWD, dir, AtFlags::REMOVEDIR) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
-            Err(rustix::io::Errno::BUSY) if started.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            Err(rustix::io::Errno::BUSY) if started.elapsed() < PATIENCE => {
+                for below in fs::read_dir_if_exists(dir)?.into_iter().filter(|path| path.is_dir()) {
+                    destroy(&below)?;
+                }
+                std::thread::sleep(PAUSE);
+            }
             Err(e) => return Err(PathError::on("remove the control group", dir)(e.into())),
         }
     }

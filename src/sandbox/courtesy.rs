@@ -64,6 +64,11 @@ impl Courtesy {
         self.now.frozen
     }
 
+    /// Returns whether it has the usual weight now.
+    pub(super) fn fair(&self) -> bool {
+        self.now.fair
+    }
+
     /// Takes the time and the pressure on the host and in its own group; returns what to do, where that is something
     /// else than before.
     pub(super) fn step(&mut self, now: Instant, host: Pressure, own: Pressure) -> Option<Action> {

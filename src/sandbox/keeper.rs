@@ -30,6 +30,7 @@ pub(super) struct Keeper<'a> {
 impl<'a> Keeper<'a> {
     pub(super) fn new(cgroups: &'a mut Cgroups, making: Making<'a>, top: u32, now: Instant) -> Self {
         let inbox = Inbox::new(making.lease.root());
+        let making = Making { runs: true, ..making };
         let changed = Change::default();
         Self { cgroups, making, top, inbox, courtesy: None, last: now, changed, frozen: Duration::ZERO }
     }
@@ -68,6 +69,10 @@ impl<'a> Keeper<'a> {
         {
             // A group that cannot be written to is being removed.
             let _ = self.cgroups.freeze(action.frozen, action.fair);
+        }
+        if let Some(courtesy) = &self.courtesy {
+            // One beside it may have ended, and been let go.
+            let _ = self.cgroups.weigh_all(courtesy.fair());
         }
         self.cgroups.suspect();
         frozen

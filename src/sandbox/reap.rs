@@ -41,11 +41,24 @@ pub fn reap_groups() -> Result<Vec<PathBuf>, PathError> {
         // Unreadable, or not there: then nothing of ours is in it.
         for group in fs::read_dir_if_exists(&dir).unwrap_or_default() {
             let lease = group.file_name().and_then(|name| name.to_str()?.strip_prefix(prefix));
-            // The kernel refuses to remove what is in use.
-            if lease.is_some_and(state::holder_is_dead) && unlinkat(CWD, &group, AtFlags::REMOVEDIR).is_ok() {
-                removed.push(group);
+            if lease.is_some_and(state::holder_is_dead) {
+                // Of those that ran side by side.
+                for below in fs::read_dir_if_exists(&group).unwrap_or_default() {
+                    let lease = below.file_name().and_then(|name| name.to_str());
+                    if lease.is_some_and(state::holder_is_dead) {
+                        remove(below, &mut removed);
+                    }
+                }
+                remove(group, &mut removed);
             }
         }
     }
     Ok(removed)
+}
+
+/// Removes a group; the kernel refuses to remove what is in use.
+fn remove(group: PathBuf, removed: &mut Vec<PathBuf>) {
+    if unlinkat(CWD, &group, AtFlags::REMOVEDIR).is_ok() {
+        removed.push(group);
+    }
 }

@@ -23,5 +23,6 @@ mod nothing;
 mod refusals;
 mod rooms;
 mod share;
+mod side_by_side;
 mod started;
 mod tracer;

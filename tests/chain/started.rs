@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::bench::{Bench, Said, Who};
 
 /// Far longer than anything here takes: only a test that fails waits for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A bench whose state folder is its own; the image is the shared one's.
 pub(crate) struct Own {
@@ -60,6 +60,13 @@ impl Own {
         self.bench.write_profile(&format!(
             "trees = [\"bindery-test\", \"bindery-kills\"]\n[package]\nuse = [{flags}]\n[limits]\nsilence = \"5min\"\n"
         ));
+    }
+
+    /// Adds the package `app-test/NAME`, which says this beyond the usual.
+    pub(crate) fn add(&self, name: &str, text: &str) {
+        let folder = self.bench.config.path().join("kills/app-test").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{name}-1.ebuild")), format!("{HEAD}{text}")).unwrap();
     }
 
     /// Adds a package that does not get smaller when it is packed.
@@ -144,8 +151,14 @@ pub(crate) fn link_state(shared: &Path, own: &Path, there: &Path) {
     for folder in ["state", "cache"] {
         std::fs::create_dir_all(own.join(folder)).unwrap();
     }
-    for link in ["state/images", "state/l"] {
-        symlink(there.join(link), own.join(link)).unwrap();
+    symlink(there.join("state/images"), own.join("state/images")).unwrap();
+    // Layers of packages are its own, and so are their short names.
+    std::fs::create_dir(own.join("state/l")).unwrap();
+    for link in list(&shared.join("state/l")) {
+        let target = std::fs::read_link(&link).unwrap();
+        if target.starts_with("../images") {
+            symlink(target, own.join("state/l").join(link.file_name().unwrap())).unwrap();
+        }
     }
     let said: Said = Command::new("cp").arg("-a").arg(shared.join("etc")).arg(own).output().unwrap().into();
     said.works();
@@ -205,6 +218,22 @@ impl Started {
             pid = *child;
         }
         pid
+    }
+
+    /// Returns whether a `sleep` for so many seconds runs below it.
+    pub(crate) fn holds(&self, seconds: &str) -> bool {
+        self.sleeper(seconds).is_some()
+    }
+
+    /// Ends the `sleep` for so many seconds that runs below it: what was held goes on.
+    #[track_caller]
+    pub(crate) fn release(&self, seconds: &str) {
+        let sleeper = self.sleeper(seconds).unwrap_or_else(|| panic!("no `sleep {seconds}`:\n{}", self.said()));
+        kill(pid(sleeper), Signal::SIGKILL).unwrap();
+    }
+
+    fn sleeper(&self, seconds: &str) -> Option<u32> {
+        descendants(self.pid()).into_iter().find(|pid| arguments(*pid) == ["sleep", seconds, ""])
     }
 
     /// Returns whether a program runs below it.

@@ -12,10 +12,11 @@
 //! compiler find what was built is the image's to say.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::{BUILT, Configuration, DISTFILES, Settings, SettingsError};
 use crate::atom::Name;
+use crate::fs::{self, PathError};
 
 /// What Portage does beside building. Starting with `-*`, so that no default of one version or another joins in:
 /// isolation is bindery's work, `*-sandbox` of its own would only warn that it cannot; locks cannot be made in
@@ -40,11 +41,17 @@ const REFUSED: &[(&str, &str)] = &[
     ("pid-sandbox", "the whole build is already isolated"),
 ];
 
+const MAKE_CONF: &str = "make.conf";
+/// How a make.conf of ours begins.
+const HEAD: &str = "# Written by bindery from a profile.\n";
+/// How many jobs a build runs: not what any package is made from.
+const MAKEOPTS: &str = "MAKEOPTS";
+
 /// Returns the configuration.
 pub(super) fn configuration(settings: &Settings) -> Result<Configuration, SettingsError> {
     let mut out = Configuration::default();
     let mut file = |path: &str, text: String| out.files.insert(PathBuf::from(path), text);
-    file("make.conf", make_conf(settings)?);
+    file(MAKE_CONF, make_conf(settings)?);
     file("repos.conf", repos_conf(settings)?);
     let mut arch = String::new();
     assign(&mut arch, "ARCH", &settings.arch)?;
@@ -62,8 +69,22 @@ pub(super) fn configuration(settings: &Settings) -> Result<Configuration, Settin
     Ok(out)
 }
 
+/// Returns make.conf with another number of jobs; nothing where it is not ours, or no longer what we wrote.
+pub(super) fn with_jobs(dir: &Path, jobs: u32) -> Result<Option<(PathBuf, String)>, PathError> {
+    let path = dir.join(MAKE_CONF);
+    // The administrator's may be a folder.
+    let text = if path.is_file() { fs::read_to_string(&path)? } else { String::new() };
+    let ours = |line: &&str| line.strip_prefix(MAKEOPTS).is_some_and(|rest| rest.starts_with("=\"-j"));
+    let Some(line) = text.lines().find(ours).filter(|_| text.starts_with(HEAD)) else { return Ok(None) };
+    Ok(Some((MAKE_CONF.into(), text.replacen(line, &format!("{MAKEOPTS}=\"{}\"", parallel(jobs)), 1))))
+}
+
+fn parallel(jobs: u32) -> String {
+    format!("-j{}", jobs.max(1))
+}
+
 fn make_conf(settings: &Settings) -> Result<String, SettingsError> {
-    let mut text = String::from("# Written by bindery from a profile.\n");
+    let mut text = String::from(HEAD);
     let mut set = |name: &str, value: &str| assign(&mut text, name, value);
     for (name, value) in &settings.env {
         set(name, value)?;
@@ -83,7 +104,7 @@ fn make_conf(settings: &Settings) -> Result<String, SettingsError> {
         }
     }
     set("FEATURES", [&[FEATURES.to_string()], settings.features.as_slice()].concat().join(" ").trim_end())?;
-    set("MAKEOPTS", &format!("-j{}", settings.jobs.max(1)))?;
+    set(MAKEOPTS, &parallel(settings.jobs))?;
     for (name, value) in [
         ("DISTDIR", DISTFILES),
         ("PKGDIR", BUILT),

@@ -32,6 +32,18 @@ impl Host {
         above
     }
 
+    /// Returns the smallest limit of memory of all groups above, in both versions.
+    pub(super) fn memory_above(&self) -> Option<u64> {
+        let limits = self.hierarchies.iter().flat_map(|hierarchy| {
+            let file = match hierarchy.version {
+                Version::V2 => "memory.max",
+                Version::V1 => "memory.limit_in_bytes",
+            };
+            hierarchy.own_and_above().filter_map(move |dir| number(dir, file))
+        });
+        limits.min()
+    }
+
     /// Returns the smallest quota of processors of all groups above.
     pub(super) fn cpus_above(&self) -> Option<f64> {
         let quotas = self.hierarchies.iter().flat_map(|hierarchy| {
@@ -55,6 +67,13 @@ pub(super) fn processors(allowed: usize, quotas: impl IntoIterator<Item = f64>) 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
     let least = least.map_or(usize::MAX, |quota| quota.ceil() as usize);
     least.min(allowed).max(1)
+}
+
+/// Returns how many bytes of memory the machine has (proc(5)).
+pub(super) fn machine() -> Option<u64> {
+    let text = fs::read_to_string(Path::new("/proc/meminfo")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Reads `cpu.max`: quota and period, or `max`.
@@ -127,6 +146,7 @@ mod tests {
         );
         let host = Host::parse(&mounts, "4:cpu,cpuacct:/c\n0::/a/b\n", true, |_| String::new());
         assert_eq!(host.above(), Above { cpus: Some(2.0), memory: Some(1000), pids: Some(7) });
+        assert_eq!((host.memory_above(), machine().is_some()), (Some(1000), true));
         let alone = Host::parse(&mounts, "4:cpu,cpuacct:/\n0::/\n", true, |_| String::new());
         assert_eq!(alone.above(), Above::default());
     }

@@ -61,12 +61,14 @@ impl Cgroups {
     ) -> Result<Vec<(String, String)>, CgroupError> {
         self.check(change, making)?;
         let before = Before::of(self);
+        let shared =
+            making.together.map(|together| together.with(making, |above, _| Ok(Before::of(above)))).transpose()?;
         self.above = making.host.above();
         match self.apply(change, making, top, &before) {
             Ok(changed) => {
                 Ok(changed.into_iter().map(|limit| (limit.to_string(), self.given[limit].clone())).collect())
             }
-            Err(error) => Err(match self.undo(before, making, top) {
+            Err(error) => Err(match self.undo(before, making, top).and_then(|()| undo_shared(shared, making, top)) {
                 Ok(()) => error,
                 Err(left) => CgroupError::NotUndone(Box::new(error), chain(&left)),
             }),
@@ -176,7 +178,7 @@ impl Cgroups {
 
     /// Takes memory back until a new limit can hold, so that the kernel need not kill for it; v1 does so itself, and
     /// refuses.
-    fn make_room(&self, limit: u64) -> Result<(), CgroupError> {
+    pub(super) fn make_room(&self, limit: u64) -> Result<(), CgroupError> {
         let Some((Version::V2, dir)) = self.places.get("memory") else { return Ok(()) };
         let used = || fs::read_to_string(&dir.join("memory.current")).ok().and_then(|text| text.trim().parse().ok());
         let present: u64 = used().unwrap_or(0);
@@ -212,6 +214,14 @@ impl Cgroups {
             }
         }
         Ok(())
+    }
+}
+
+/// Likewise, above several sandboxes.
+fn undo_shared(before: Option<Before>, making: &Making<'_>, top: u32) -> Result<(), CgroupError> {
+    match (making.together, before) {
+        (Some(together), Some(before)) => together.with(making, |above, making| above.undo(before, making, top)),
+        _ => Ok(()),
     }
 }
 

@@ -21,6 +21,10 @@ impl Cgroups {
     /// Limits processor time. More than a group above allows is not refused, because a profile is made for many
     /// machines, but noted.
     pub(super) fn give_cpu(&mut self, cpu: (u64, u64), making: &mut Making<'_>) -> Result<(), CgroupError> {
+        if let Some(limits) = self.limit_together("cpus", "cpu", making, |above, making| above.give_cpu(cpu, making))? {
+            self.limits.cpu = limits.cpu;
+            return Ok(());
+        }
         let (version, dir) = self.place("cpu", making)?;
         let (quota, period) = within(cpu, self.above.cpus);
         match version {
@@ -70,6 +74,17 @@ impl Cgroups {
         if limit < LEAST_MEMORY {
             return Err(CgroupError::TooLittleMemory(limit));
         }
+        if oom::Suspects::needed() {
+            self.suspects.get_or_insert_default();
+        }
+        let give = |above: &mut Self, making: &mut Making<'_>| {
+            above.make_room(limit)?;
+            above.give_memory(limit, swap, making)
+        };
+        if let Some(limits) = self.limit_together("memory", "memory", making, give)? {
+            (self.limits.memory, self.limits.swap) = (limits.memory, limits.swap);
+            return Ok(());
+        }
         let (version, dir) = self.place("memory", making)?;
         let sum = limit.saturating_add(swap);
         let counted = match version {
@@ -96,9 +111,6 @@ impl Cgroups {
         }
         self.given.insert("memory", given);
         (self.limits.memory, self.limits.swap) = (Some(limit), Some(swap));
-        if oom::Suspects::needed() {
-            self.suspects.get_or_insert_default();
-        }
         Ok(())
     }
 
@@ -132,6 +144,11 @@ impl Cgroups {
     pub(super) fn give_io_weight(&mut self, weight: u16, making: &mut Making<'_>) -> Result<(), CgroupError> {
         let (weighing, host) = (Self::weighing(making)?, making.host);
         let controller = if host.with("io").is_some() { "io" } else { "blkio" };
+        let give = |above: &mut Self, making: &mut Making<'_>| above.give_io_weight(weight, making);
+        if let Some(limits) = self.limit_together("io-weight", controller, making, give)? {
+            self.limits.io_weight = limits.io_weight;
+            return Ok(());
+        }
         let (version, dir) = self.place(controller, making)?;
         let (file, value) = match (version, weighing) {
             (Version::V2, Weighing::Bfq) => ("io.bfq.weight", u64::from(weight)),
@@ -149,6 +166,10 @@ impl Cgroups {
 
     /// Applies what limits bindery itself to groups that are made elsewhere, even where less was asked for.
     pub(super) fn inherit(&mut self, making: &mut Making<'_>) -> Result<(), CgroupError> {
+        if let Some(together) = making.together {
+            let needed = !self.dirs.is_empty();
+            return if needed { together.with(making, |above, making| above.inherit(making)) } else { Ok(()) };
+        }
         let host = making.host;
         let Some(v2) = host.v2().filter(|v2| v2.is_outside(&host.group(v2, making.lease.id()))) else { return Ok(()) };
         if self.dirs.is_empty() {

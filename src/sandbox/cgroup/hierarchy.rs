@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::geteuid;
 
@@ -32,6 +33,9 @@ pub(super) struct Hierarchy {
 
 /// The group below a delegated one that bindery itself moves to.
 const LEAF: &str = "bindery-itself";
+
+/// How long a process that seems to be somebody else's may take to go.
+const ORPHAN: Duration = Duration::from_millis(500);
 
 /// What the host has.
 #[derive(Debug, PartialEq, Eq)]
@@ -164,7 +168,14 @@ pub(super) fn enable(controller: &str, top: &Path, dir: &Path) -> Result<(), Pat
 fn enable_in(group: &Path, controller: &str, control: &Path) -> Result<(), PathError> {
     let started = std::time::Instant::now();
     loop {
-        leave(group)?;
+        match leave(group) {
+            // Or it was of a sandbox beside this one that is being killed: its parent is gone, and it will be.
+            Err(_) if started.elapsed() < ORPHAN => {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+            left => left?,
+        }
         match fs::write(control, format!("+{controller}")) {
             // A child has started another process meanwhile.
             Err(e) if e.source.kind() == std::io::ErrorKind::ResourceBusy && started.elapsed() < PATIENCE => {

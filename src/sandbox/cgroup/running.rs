@@ -28,8 +28,18 @@ impl Cgroups {
         if !dir.join("cpu.pressure").exists() || !dir.join("cgroup.freeze").exists() {
             return Err(refused(format!("`{}` has no cpu.pressure or cgroup.freeze", dir.display())));
         }
+        // Others are all that is not of these sandboxes.
+        let whole = if making.together.is_some() { dir.parent().unwrap_or(&dir) } else { &dir }.to_path_buf();
+        self.places.insert("pressure", (Version::V2, whole));
         let by = match self.place("cpu", making) {
-            Ok(_) => self.weigh(false)?.to_string(),
+            Ok(_) => {
+                if let Some(together) = making.together {
+                    let above = together.with(making, |above, making| above.place("cpu", making))?;
+                    self.places.insert("cpu above", above);
+                    self.weigh("cpu above", false)?;
+                }
+                self.weigh("cpu", false)?.to_string()
+            }
             Err(CgroupError::Missing { .. }) => "nice 19 (the cpu controller is out of reach)".to_string(),
             Err(e) => return Err(e),
         };
@@ -40,8 +50,8 @@ impl Cgroups {
     }
 
     /// Gives it the usual weight among other groups, or the lowest. Returns what does so.
-    fn weigh(&self, usual: bool) -> Result<&'static str, CgroupError> {
-        let Some((version, dir)) = self.places.get("cpu") else { return Ok("nothing") };
+    fn weigh(&self, place: &str, usual: bool) -> Result<&'static str, CgroupError> {
+        let Some((version, dir)) = self.places.get(place) else { return Ok("nothing") };
         if set_if_exists(dir, "cpu.idle", if usual { "0" } else { "1" })? {
             return Ok("cpu.idle");
         }
@@ -56,16 +66,23 @@ impl Cgroups {
 
     /// Stops all its processes, or lets them go on; with the usual weight where `fair`.
     pub(in crate::sandbox) fn freeze(&self, frozen: bool, fair: bool) -> Result<(), CgroupError> {
-        self.weigh(fair)?;
+        self.weigh("cpu", fair)?;
+        self.weigh_all(fair)?;
         match self.places.get("freeze") {
             Some((_, dir)) => set(dir, "cgroup.freeze", u8::from(frozen).to_string()),
             None => Ok(()),
         }
     }
 
-    /// Returns the pressure on the host and in the group, in this order.
+    /// Gives all that runs beside each other the usual weight among other groups, or the lowest.
+    pub(in crate::sandbox) fn weigh_all(&self, usual: bool) -> Result<(), CgroupError> {
+        self.weigh("cpu above", usual).map(drop)
+    }
+
+    /// Returns the pressure on the host and in the group, in this order; in that of all that runs beside each other, if there
+    /// is one.
     pub(in crate::sandbox) fn pressures(&self) -> Option<(Pressure, Pressure)> {
-        let dir: &PathBuf = &self.places.get("freeze")?.1;
+        let dir: &PathBuf = &self.places.get("pressure")?.1;
         Some((pressure::host().ok()?, pressure::group(dir).ok()?))
     }
 }

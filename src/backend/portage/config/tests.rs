@@ -153,3 +153,22 @@ fn the_portage_profile_is_in_a_tree() {
     }
     assert!(matches!(super::portage_profile(&Settings::default()), Err(SettingsError::NoTree)));
 }
+
+#[test]
+fn only_the_number_of_jobs_changes_and_only_where_we_wrote_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = configuration(&settings()).unwrap();
+    written.write(dir.path()).unwrap();
+    let (name, text) = with_jobs(dir.path(), 7).unwrap().unwrap();
+    assert_eq!(name, std::path::Path::new("make.conf"));
+    assert_eq!(text, written.files[&name].replace("MAKEOPTS=\"-j2\"", "MAKEOPTS=\"-j7\""));
+    assert!(text.contains("\nMAKEOPTS=\"-j7\"\n"));
+    // The administrator's own file is the administrator's.
+    for own in ["MAKEOPTS=\"-j2\"\n", "# Written by bindery from a profile.\nMAKEOPTS=\"--load 2\"\n", ""] {
+        fs::write(&dir.path().join("make.conf"), own).unwrap();
+        assert_eq!(with_jobs(dir.path(), 7).unwrap(), None, "{own}");
+    }
+    fs::remove_file(&dir.path().join("make.conf")).unwrap();
+    fs::create_dir(&dir.path().join("make.conf"), 0o755).unwrap();
+    assert_eq!(with_jobs(dir.path(), 7).unwrap(), None);
+}
