@@ -173,7 +173,7 @@ pub(super) fn resolve(
     step: Step,
     on: Sink<'_>,
 ) -> Result<Vec<u8>, BuildError> {
-    let mut room = Room::to_discard(host, &format!("planning for {}", profile.name))?;
+    let mut room = Room::to_discard(host, &format!("planning for {}", profile.name), None)?;
     let (mut answer, mut said) = (Vec::new(), Vec::new());
     let mut sink = |stream: Stream, bytes: &[u8]| match stream {
         Stream::Out if answer.len() < ANSWER => answer.extend_from_slice(bytes),
