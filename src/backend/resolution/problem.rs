@@ -1,6 +1,6 @@
 //! What stands in the way of a plan, as data: what it is about, who wants it, what would have to be different.
 //!
-//! [`text`] says it in words, [`remedy`](super::remedy) what to change.
+//! `text` says it in words, [`remedy`](super::remedy) what to change.
 
 use std::collections::BTreeMap;
 
