@@ -1,8 +1,9 @@
 //! Control groups v2: run in the virtual machine, which has them with all controllers (tests/machine/tests).
 
-use std::process::Command;
+use std::path::Path;
 
 use bindery::sandbox::{SandboxError, Stopped};
+use bindery::{fs, process};
 
 use crate::host::{Host, is_root, variable};
 
@@ -69,14 +70,14 @@ fn a_share_of_the_disk_is_given_by_the_scheduler_or_the_cost_model() {
     const COSTS: &str = "/sys/fs/cgroup/io.cost.qos";
     let mut host = Host::new();
     host.limits.io_weight = Some(50);
-    assert!(Command::new("modprobe").arg("bfq").status().unwrap().success());
+    process::run(process::command("modprobe").arg("bfq")).unwrap();
     let given = |scheduler: &str, costs: &str| {
-        std::fs::write(SCHEDULER, scheduler).unwrap();
-        std::fs::write(COSTS, costs).unwrap();
+        fs::write(Path::new(SCHEDULER), scheduler).unwrap();
+        fs::write(Path::new(COSTS), costs).unwrap();
         let ran = host.sh("echo x > /file && sync /file").map_err(|error| error.to_string());
         ran.map(|ran| ran.exit.achieved.limits["io-weight"].clone())
     };
-    let device = std::fs::read_to_string("/sys/block/vda/dev").unwrap();
+    let device = fs::read_to_string(Path::new("/sys/block/vda/dev")).unwrap();
     let costs = |enable: u8| format!("{} enable={enable}", device.trim());
     assert_eq!(given("bfq", &costs(0)).unwrap(), "50 by cgroup v2, io.bfq.weight");
     assert_eq!(given("none", &costs(1)).unwrap(), "50 by cgroup v2, io.weight");

@@ -16,8 +16,9 @@ pub(in crate::sandbox) fn serialize<S: Serializer>(program: &Program, serializer
     let mut text = String::with_capacity(program.len() * DIGITS);
     for &(code, yes, no, operand) in program {
         let value = u64::from(code) << 48 | u64::from(yes) << 40 | u64::from(no) << 32 | u64::from(operand);
-        // A digit at a time: formatting takes ten times as long, and this is a good part of a sandbox's start.
-        text.extend((0..DIGITS).rev().map(|place| char::from(HEX[(value >> (4 * place)) as usize & 0xf])));
+        // By hand: formatting takes ten times as long, and this is a good part of a sandbox's start.
+        let digits = value.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        text.extend(digits.map(|digit| char::from(HEX[usize::from(digit)])));
     }
     serializer.serialize_str(&text)
 }
