@@ -3,8 +3,8 @@
 //! 1. The root is the image and the layers of what the package needs to run; if one of these is no layer, neither is the
 //!    package.
 //! 2. The package manager merges the package there, as it would into the root of a build.
-//! 3. What was written is compared with what copying would have written ([`derive::learn`]): the package is a layer, or there
-//!    is a reason, and next time it is on record.
+//! 3. What was written is compared with what copying would have written ([`learn()`]): the package is a layer, or there is
+//!    a reason, and next time it is on record.
 
 use std::collections::{BTreeMap, BTreeSet};
 

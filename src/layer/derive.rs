@@ -10,7 +10,7 @@
 //! layers/KEY.json       what came of one request (package, image, settings): a layer's digest, or the reasons
 //! ```
 //!
-//! A package whose phases do something is derived from what one merge of it has left ([`learn`]); its request has the layers
+//! A package whose phases do something is derived from what one merge of it has left ([`learn()`]); its request has the layers
 //! that it was merged on, too.
 //!
 //! Written as a job of `__range` in a folder of the lease's, renamed; once all of a call's layers are there the file

@@ -76,7 +76,11 @@ fn another_image_is_noticed_by_the_very_next_plan() {
     let usual = std::fs::read_to_string(usual).unwrap();
     let (before, rest) = usual.split_once("\npackages = [").unwrap();
     let (_, after) = rest.split_once("\n]\n").unwrap();
-    bench.write("images/small.toml", &format!("{before}\npackages = [\"python3\", \"file\"]\n{after}"));
+    // Its base names what it does not have.
+    let (after, base) = after.split_once("\n[base]\n").unwrap();
+    let (_, rest) = base.split_once("\n[environment]\n").unwrap();
+    let small = format!("{before}\npackages = [\"python3\", \"file\"]\n{after}\n[environment]\n{rest}");
+    bench.write("images/small.toml", &small);
     let profile = "trees = [\"bindery-test\", \"own\"]\n";
     bench.write_profile(&format!("image = \"small\"\n{profile}"));
     let said = plan(&bench);

@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::bench::{Bench, Said, Who, tool};
+use crate::bench::{Bench, Said, Who};
 use crate::started::Own;
 
 /// Looks at what it should not, so that the same request comes out otherwise.
@@ -35,10 +35,6 @@ impl Two {
     fn new() -> Self {
         let own = Own::new(Who::Me, "share");
         let shared = Bench::new("share").state;
-        // Layers are made here: their short names must lead here, too.
-        let short = own.bench.state.join("state/l");
-        std::fs::remove_file(&short).unwrap();
-        tool("cp", &["-a", shared.join("state/l").to_str().unwrap(), short.to_str().unwrap()]);
         let shared = shared.join("cache/distfiles");
         let folder = own.bench.state.join("cache/distfiles");
         std::fs::create_dir_all(&folder).unwrap();
