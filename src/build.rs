@@ -22,6 +22,7 @@ use crate::{distfiles, process};
 mod answer;
 mod bundle;
 mod detail;
+mod emulated;
 mod error;
 mod explain;
 mod fetch;
@@ -47,7 +48,7 @@ pub use error::{Blame, BuildError};
 pub use explain::{Addition, Explanation};
 use one::Shop;
 pub use outlook::{Kept, Outlook};
-pub use prepare::{Prepared, image, prepare};
+pub use prepare::{Prepared, emulator, image, prepare};
 pub use record::{Outcome, Record, Status, events, note, runs};
 
 /// What a run has to work with.

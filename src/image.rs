@@ -25,18 +25,23 @@ use crate::config::Uri;
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::fs::{self, PathError};
-use crate::layer::{self, LayerError, Limits, Source};
-use crate::process::{self, ProcessError};
-use crate::sandbox::{IdRange, range};
-use crate::state::{self, Lease, State, StateError};
+use crate::layer::{self, Limits, Source};
+use crate::process;
+use crate::sandbox::{Emulator, IdRange, foreign, range};
+use crate::state::{self, Lease, State};
+use places::Places;
 
 mod apt;
 mod customise;
 mod debian;
 mod definition;
+mod error;
+mod files;
 mod inside;
 mod layout;
 mod lock;
+mod places;
+mod tools;
 mod wheel;
 
 pub use apt::AptError;
@@ -44,8 +49,10 @@ pub use definition::{
     Archive, Base, Definition, DefinitionError, Folder, Group, Kind, Recipe, Replacement, SourceDate, Text, User,
     Wheel, Word,
 };
+pub use error::ImageError;
 pub use layout::{LayoutError, Origin};
 pub use lock::{Deb, Lock, LockError};
+pub use tools::FOLDER as TOOLS;
 pub use wheel::WheelError;
 
 /// Free space that making an image must find: downloads, the root, and the same once more unpacked.
@@ -80,12 +87,18 @@ pub struct Image {
     pub name: Name,
     /// The digest of its OCI manifest.
     pub digest: Digest,
+    /// What names the content of its layers: the same, unless native tools lie on top of the image's own.
+    pub ground: Digest,
+    /// Whether these do.
+    pub has_tools: bool,
     /// Its layers' folders, the top one first, relative to [`State::state`].
     pub layers: Vec<PathBuf>,
     /// Environment of every command in it.
     pub env: Vec<(String, String)>,
     /// What it was made of.
     pub origin: Origin,
+    /// What runs its programs, where this machine cannot by itself and whoever asked for the image saw to it.
+    pub emulator: Option<Emulator>,
 }
 
 /// Written beside an unpacked layer once all of it is there.
@@ -97,11 +110,22 @@ struct Marker {
     gid: u32,
 }
 
-/// Makes an image, in place of the one that had its name. Folders of earlier ones stay: a build may be using them.
-pub fn make(cx: &Context<'_>, definition: &Definition, mode: &Mode, events: Sink<'_>) -> Result<Image, ImageError> {
+/// Makes an image, in place of the one that had its name. Folders of earlier ones stay: a build may be using them. One for
+/// another machine takes an emulator.
+pub fn make(
+    cx: &Context<'_>,
+    definition: &Definition,
+    mode: &Mode,
+    emulator: Option<&Emulator>,
+    events: Sink<'_>,
+) -> Result<Image, ImageError> {
     let name = &definition.name;
     for (program, package) in [("mmdebstrap", "mmdebstrap"), ("unshare", "util-linux"), ("setpriv", "util-linux")] {
         process::find(program).ok_or(ImageError::NoProgram { program, package })?;
+    }
+    let architecture = &definition.recipe.architecture;
+    if definition.recipe.kind == Kind::Debian && emulator.is_none() && foreign(architecture.as_str()).is_some() {
+        return Err(ImageError::Foreign { name: name.clone(), architecture: architecture.clone() });
     }
     let _lock = state::Lock::take(&cx.state.images().join(".lock"))?;
     check_space(cx.state.state())?;
@@ -110,7 +134,7 @@ pub fn make(cx: &Context<'_>, definition: &Definition, mode: &Mode, events: Sink
     let tmp = cx.state.downloads().join(format!(".{}", lease.id()));
     let blob = cx.state.blobs().join(format!(".{}", lease.id()));
     let places = Places { tmp, blob, scratch: lease.root().to_path_buf() };
-    let made = places.open(cx, &mut lease).and_then(|()| make_in(cx, definition, mode, &places, events));
+    let made = places.open(cx, &mut lease).and_then(|()| make_in(cx, definition, mode, emulator, &places, events));
     // The first failure is the one to tell of; what is left then, the lease's reaper removes.
     let cleared = places.clear(cx).and_then(|()| Ok(lease.release()?));
     // What was stopped in the midst says something else.
@@ -125,6 +149,7 @@ fn make_in(
     cx: &Context<'_>,
     definition: &Definition,
     mode: &Mode,
+    emulator: Option<&Emulator>,
     Places { tmp, blob, scratch }: &Places,
     events: Sink<'_>,
 ) -> Result<Image, ImageError> {
@@ -137,7 +162,7 @@ fn make_in(
     go_on(cx)?;
     debian::fetch(cx, &parts, &apt, tmp, events)?;
     go_on(cx)?;
-    let root = debian::assemble(cx, recipe, &parts, scratch, events)?;
+    let root = debian::assemble(cx, recipe, &parts, scratch, emulator, events)?;
     debian::step(events, "packing the image");
     let mut writer = layout::LayerWriter::new(blob)?;
     layer::pack(cx.ids, &root, recipe.source_date.seconds(), &mut |bytes| writer.take(bytes))?;
@@ -168,7 +193,8 @@ fn make_in(
         events(Event::Warning { what });
     }
     debian::step(events, "unpacking the image");
-    let image = ready(cx, name, stored, Some(scratch))?;
+    let mut image = ready(cx, name, stored, Some(scratch))?;
+    image.emulator = emulator.cloned();
     lock.manifest = image.digest.clone();
     layout::name(cx.state, name, &image.digest)?;
     lock.save(&lock_file(cx.state, name))?;
@@ -252,7 +278,9 @@ fn ready(cx: &Context<'_>, name: &Name, stored: layout::Stored, scratch: Option<
     }
     // The archive's order is from the bottom up.
     layers.reverse();
-    Ok(Image { name: name.clone(), digest: stored.manifest, layers, env: stored.env, origin: stored.origin })
+    let (digest, env, origin) = (stored.manifest, stored.env, stored.origin);
+    let (name, ground) = (name.clone(), digest.clone());
+    Ok(Image { name, digest, ground, has_tools: false, layers, env, origin, emulator: None })
 }
 
 fn unpack(
@@ -294,31 +322,6 @@ fn unpack(
     Ok(fs::write_atomic(&file, serde_json::to_vec(&wanted).expect("a marker has only plain fields"), 0o644)?)
 }
 
-/// Where things lie while an image is made; the lease owns them all.
-struct Places {
-    /// Downloads and apt's folder.
-    tmp: PathBuf,
-    /// The layer.
-    blob: PathBuf,
-    /// What the range writes.
-    scratch: PathBuf,
-}
-
-impl Places {
-    fn open(&self, cx: &Context<'_>, lease: &mut Lease) -> Result<(), ImageError> {
-        lease.owns_path(self.tmp.clone())?;
-        lease.owns_path(self.blob.clone())?;
-        fs::create_dir_all(&self.tmp)?;
-        Ok(layer::close(cx.ids, &self.scratch)?)
-    }
-
-    fn clear(&self, cx: &Context<'_>) -> Result<(), ImageError> {
-        fs::remove_dir_all(&self.tmp)?;
-        fs::remove_file(&self.blob)?;
-        Ok(layer::remove(cx.ids, &self.scratch)?)
-    }
-}
-
 fn go_on(cx: &Context<'_>) -> Result<(), ImageError> {
     if cx.cancel.load(Ordering::Relaxed) { Err(ImageError::Cancelled) } else { Ok(()) }
 }
@@ -327,160 +330,4 @@ fn check_space(dir: &Path) -> Result<(), ImageError> {
     let stat = rustix::fs::statvfs(dir).map_err(|e| PathError::on("look at the disk of", dir)(e.into()))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     if free < SPACE { Err(ImageError::Space { dir: dir.to_path_buf(), free: free >> 20 }) } else { Ok(()) }
-}
-
-/// An image cannot be made or used.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// A file operation failed.
-    #[error(transparent)]
-    Path(#[from] PathError),
-    /// The state folder cannot be used.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// Somebody else is making one.
-    #[error(transparent)]
-    Busy(#[from] state::LockError),
-    /// The definition cannot be used.
-    #[error(transparent)]
-    Definition(#[from] DefinitionError),
-    /// The lock cannot be used.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// Debian packages cannot be had.
-    #[error(transparent)]
-    Apt(#[from] AptError),
-    /// Python packages cannot be had.
-    #[error(transparent)]
-    Wheel(#[from] WheelError),
-    /// The store of images is not as it should be.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// A layer cannot be worked on.
-    #[error(transparent)]
-    Layer(#[from] LayerError),
-    /// A program is missing.
-    #[error(
-        "`{program}` is not installed, and images of kind `debian` are made with it; on Debian: `apt install {package}`"
-    )]
-    NoProgram {
-        /// Which.
-        program: &'static str,
-        /// What has it.
-        package: &'static str,
-    },
-    /// Too little space.
-    #[error("`{}` has {free} MiB free, and making an image takes {}; free some, or use another --state", dir.display(), SPACE >> 20)]
-    Space {
-        /// Where.
-        dir: PathBuf,
-        /// MiB.
-        free: u64,
-    },
-    /// A package cannot be read.
-    #[error("cannot read what a package says of itself")]
-    Field(#[source] ProcessError),
-    /// A download is not what it should be.
-    #[error("the file of {what} has the digest {found}, not {wanted}")]
-    Digest {
-        /// Of what.
-        what: String,
-        /// What it has.
-        found: Digest,
-        /// What the index or the lock says.
-        wanted: Digest,
-    },
-    /// Putting the root together failed.
-    #[error("cannot put the image's root together: {0}")]
-    Inside(String),
-    /// Other packages were installed than were fetched.
-    #[error("the image's root is not what was fetched; missing: {}; added: {}", or_none(missing), or_none(extra))]
-    NotAsFetched {
-        /// Fetched and not installed.
-        missing: String,
-        /// Installed and not fetched.
-        extra: String,
-    },
-    /// The user wants no more of it.
-    #[error("making the image was cancelled")]
-    Cancelled,
-    /// There is nothing to make it again from.
-    #[error("there is no lock for the image `{0}`; `bindery image make {0}` without --locked writes one")]
-    NoLock(Name),
-    /// The definition has changed since.
-    #[error(
-        "the lock of the image `{name}` was made from another definition; `bindery image make {name}` without --locked makes a new one"
-    )]
-    OtherDefinition {
-        /// The image.
-        name: Name,
-    },
-    /// Packages are no longer there.
-    #[error(
-        "the image `{name}` cannot be made as its lock says, because Debian's index has changed:\n  {}\n`bindery image \
-         make {name}` without --locked takes the newest versions",
-        objections.join("\n  ")
-    )]
-    Gone {
-        /// The image.
-        name: Name,
-        /// What is missing, one line each.
-        objections: Vec<String>,
-    },
-    /// The same packages made something else.
-    #[error(
-        "the image `{name}` was made of what its lock names and is not the same: its layer is {found}, not {}",
-        wanted.as_ref().map_or("any".to_string(), Digest::to_string)
-    )]
-    Different {
-        /// The image.
-        name: Name,
-        /// What came out.
-        found: Digest,
-        /// What the lock says.
-        wanted: Option<Digest>,
-    },
-    /// It is not there.
-    #[error("the image `{0}` is not made yet; `bindery image make {0}` makes it")]
-    NotMade(Name),
-    /// Its files in the store are damaged.
-    #[error("the image `{name}` is damaged; `bindery image make {name}` makes it again")]
-    Damaged {
-        /// The image.
-        name: Name,
-        /// Which file, and how.
-        source: LayoutError,
-    },
-    /// It cannot be unpacked.
-    #[error("the image `{name}` cannot be unpacked from `{}`; `bindery image make {name}` makes it again", file.display())]
-    Unpack {
-        /// The image.
-        name: Name,
-        /// The blob.
-        file: PathBuf,
-        /// What is wrong.
-        source: LayerError,
-    },
-    /// Its unpacked files were changed.
-    #[error("the image `{name}` is damaged: files in `{}` were changed; remove that folder and it is unpacked again", folder.display())]
-    Changed {
-        /// The image.
-        name: Name,
-        /// Where it is unpacked.
-        folder: PathBuf,
-    },
-    /// The id range is another now.
-    #[error("`{}` belongs to the id range from {uid}, and bindery now uses the one from {now}; use the former again, or another --state", folder.display())]
-    OtherRange {
-        /// Where it is unpacked.
-        folder: PathBuf,
-        /// Whose it is.
-        uid: u32,
-        /// The range in use.
-        now: u32,
-    },
-}
-
-fn or_none(text: &str) -> &str {
-    if text.is_empty() { "none" } else { text }
 }

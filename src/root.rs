@@ -201,6 +201,13 @@ pub fn spec(
     spec
 }
 
+/// Has a sandbox run the programs of another machine, in qemu's words such as `aarch64`, by a program below the base folder.
+pub fn emulate(spec: &mut Spec, machine: &str, program: &Path) {
+    let mut annotations = spec.annotations().clone().unwrap_or_default();
+    annotations.insert(format!("bindery.emulator.{machine}"), program.display().to_string());
+    spec.set_annotations(Some(annotations));
+}
+
 /// Why the builders of the OCI types cannot fail.
 const COMPLETE: &str = "all required fields are set";
 

@@ -47,6 +47,7 @@ mod child;
 mod courtesy;
 mod disk;
 mod early;
+mod emulate;
 mod enter;
 mod filesystem;
 mod held;
@@ -81,6 +82,7 @@ pub use cgroup::{CgroupError, Killed, Together, memory, processors};
 pub use change::{Change, ChangeError, change};
 pub use disk::{free_space, is_nearly_full};
 pub use early::{Early, First, first};
+pub use emulate::{EmulationError, Emulator, foreign, register_one};
 pub(crate) use filesystem::unmount;
 pub use idmap::{IdRange, IdRangeError};
 pub use keys::Keys;
@@ -199,6 +201,8 @@ pub fn run_with(
     if plan.terminal != matches!(stdio, Stdio::Terminal) {
         return Err(Unsupported::value("process.terminal", format!("with the caller's {stdio:?}")).into());
     }
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let emulators = emulate::choose(&mut plan.emulators, achieved::version(&kernel))?;
     let binds = plan.mounts.iter().filter(|mount| matches!(mount.kind, Kind::Bind(_))).count();
     let binds = binds + plan.overlay.host_folders().count();
     if binds > enter::MAX_BINDS {
@@ -213,12 +217,11 @@ pub fn run_with(
     let upper = plan.overlay.upper.as_ref().map_or_else(|| folder.join("upper"), |(upper, _)| upper.into());
     let mut disk = Disk::prepare(plan.limits.disk, ids, base, &folder, &upper)?;
     let (streams, theirs) = Streams::open(stdio).doing("open the standard streams")?;
-    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let host = cgroup::Host::read()?;
     let mut making = Making { lease, host: &host, kernel: achieved::version(&kernel), together, runs: false };
     let mut cgroups = Cgroups::create(&plan.limits, &mut making)?;
     plan.pid_max = cgroups.pid_max;
-    let mut achieved = Achieved::new(spec, &plan, ids, &cgroups, &disk, kernel);
+    let mut achieved = Achieved { emulators, ..Achieved::new(spec, &plan, ids, &cgroups, &disk, kernel) };
     // Declared after the groups, so that it is empty before they are removed, however this function ends.
     let early = early.filter(|early| cgroups.asks_nothing() && early.serves(&plan, base));
     let begun = early.is_some();
@@ -311,6 +314,9 @@ pub enum SandboxError {
     /// A limit cannot be given.
     #[error(transparent)]
     Limit(#[from] CgroupError),
+    /// Programs of another machine cannot be run.
+    #[error(transparent)]
+    Emulation(#[from] EmulationError),
     /// A folder of the host's cannot be a layer.
     #[error(transparent)]
     Layer(#[from] LayerError),

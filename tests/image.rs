@@ -155,7 +155,7 @@ fn a_lock_of_another_definition_is_refused_before_anything_is_fetched() {
     let cx = Context { state: &store.state, ids: &store.ids, archives: &BTreeMap::new(), cancel: &cancel };
     let definition = Definition::find(&"debian-portage".parse().unwrap(), &[]).unwrap();
     let lock = image::Lock::new(definition.name.clone(), Digest::of("other"), Digest::of("m"), vec![], &[], &[]);
-    let error = image::make(&cx, &definition, &Mode::Locked(lock), &mut |_| {}).unwrap_err().to_string();
+    let error = image::make(&cx, &definition, &Mode::Locked(lock), None, &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("was made from another definition"), "{error}");
     assert_eq!(fs::read_dir(&store.state.leases()).unwrap().len(), 0);
     assert_eq!(fs::read_dir(&store.state.downloads()).unwrap().len(), 0);

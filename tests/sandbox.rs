@@ -17,6 +17,8 @@
 mod bundles;
 #[path = "sandbox/commands.rs"]
 mod commands;
+#[path = "sandbox/emulators.rs"]
+mod emulators;
 #[path = "common/executable.rs"]
 mod executable;
 #[path = "sandbox/folders.rs"]

@@ -157,9 +157,12 @@ mod tests {
             let image = Image {
                 name: "image".parse().unwrap(),
                 digest: Digest::of("image"),
+                ground: Digest::of("image"),
+                has_tools: false,
                 layers: Vec::new(),
                 env: Vec::new(),
                 origin: serde_json::from_value(origin).unwrap(),
+                emulator: None,
             };
             let tree = Tree {
                 name: "tree".parse().unwrap(),

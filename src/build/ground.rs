@@ -100,8 +100,9 @@ pub(super) fn ground(
 
 /// Returns where layers are kept, and what lies below those of a room.
 pub(super) fn context<'a>(host: &Host<'a>, prepared: &'a Prepared, merge: &'a Merge) -> derive::Context<'a> {
-    let image_digest = prepared.hidden.as_ref().map_or(&prepared.image.digest, |hidden| &hidden.digest);
-    derive::Context { state: host.state, ids: host.ids, image: &prepared.bottom, image_digest, merge }
+    let image_digest = prepared.hidden.as_ref().map_or(&prepared.image.ground, |hidden| &hidden.digest);
+    let emulator = prepared.image.emulator.as_ref();
+    derive::Context { state: host.state, ids: host.ids, image: &prepared.bottom, image_digest, merge, emulator }
 }
 
 /// Returns what lies below the packages of a room, and a digest of that.
@@ -110,7 +111,7 @@ fn bottom(host: &Host<'_>, prepared: &Prepared, installing: bool) -> Result<(Vec
     // Looked at again: somebody may have removed all layers meanwhile.
     Ok(match hidden(host, image, definition, installing)? {
         Some(hidden) => ([&hidden.layer].into_iter().chain(&image.layers).cloned().collect(), hidden.digest),
-        None => (image.layers.clone(), image.digest.clone()),
+        None => (image.layers.clone(), image.ground.clone()),
     })
 }
 
@@ -127,7 +128,8 @@ pub(super) fn hidden(
     let text = |words: &[Word]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
     let base = Base { packages: [text(&base.packages), text(more)].concat(), without: text(&base.without) };
     let (merge, state, ids) = (&Merge::default(), host.state, host.ids);
-    let context = derive::Context { state, ids, image: &image.layers, image_digest: &image.digest, merge };
+    let (emulator, image_digest) = (image.emulator.as_ref(), &image.ground);
+    let context = derive::Context { state, ids, image: &image.layers, image_digest, merge, emulator };
     Ok(Some(hide::hide(&context, &base)?))
 }
 

@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::atom::{Cpv, NameError};
 use crate::backend::{self, Backend, Build, PackageFile};
 use crate::binhost::pool::{Entry, Origin, Pool};
+use crate::build::emulated;
 use crate::build::finish::{self, Artefact};
 use crate::build::ground::{self, Ground};
 use crate::build::prepare::Prepared;
@@ -289,6 +290,9 @@ fn telling(
     }
     if let Some(limit) = exit.stopped.and_then(limit).or((no_space && limited).then_some("limits.disk")) {
         reason.push_str(&format!("; if it needs more, raise `{limit}` in the profile"));
+    }
+    if let Some(fault) = emulated::fault(shop.prepared.image.emulator.as_ref(), exit, log)? {
+        reason.push_str(&format!("; {fault}"));
     }
     let by_memory = exit.stopped == Some(Stopped::Memory);
     let undeclared = undeclared::find(shop, planned, ready, &failure.missing)?;

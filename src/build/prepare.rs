@@ -21,7 +21,7 @@ use crate::package::Facts;
 use crate::plan::{self, Graph, Inputs, Output, Plan, Policy, Pooled, Request, Shells, Stock};
 use crate::profile::{Archives, Profile, Rebuild, Tools};
 use crate::root;
-use crate::sandbox;
+use crate::sandbox::{self, Emulator};
 use crate::state::ProfileDir;
 use crate::tree::{self, Tree};
 
@@ -153,13 +153,53 @@ fn jobs(most: Option<u32>, processors: u32) -> u32 {
 /// Returns an image that is made from the definition as it is now: the one there is, or a new one.
 pub fn image(cx: &image::Context<'_>, search: &Search, name: &Name, on: Sink<'_>) -> Result<Image, ImageError> {
     let definition = image::Definition::find(name, &search.folders_of(config::Kind::Image))?;
+    let emulator = emulator(cx, search, &definition, on)?;
     if let Some(image) = image::find(cx, name)? {
         if image.origin.definition == definition.digest() {
-            return Ok(image);
+            return with_tools(cx, search, &definition, Image { emulator, ..image }, on);
         }
         on(Event::Step { what: format!("the definition of image {name} has changed since it was made") });
     }
-    image::make(cx, &definition, &image::Mode::Newest, on)
+    let image = image::make(cx, &definition, &image::Mode::Newest, emulator.as_ref(), on)?;
+    with_tools(cx, search, &definition, image, on)
+}
+
+/// Lays the image's native tools on top of it, where it is emulated and has some that serve; they are made if need be.
+fn with_tools(
+    cx: &image::Context<'_>,
+    search: &Search,
+    definition: &Definition,
+    made: Image,
+    on: Sink<'_>,
+) -> Result<Image, ImageError> {
+    let name = definition.recipe.native_tools.as_ref().filter(|_| made.emulator.is_some());
+    let Some(name) = name else { return Ok(made) };
+    let tools = image(cx, search, name, on)?;
+    made.clone().with_tools(&tools).or_else(|error| {
+        on(Event::Warning { what: format!("everything is emulated: {error}") });
+        Ok(made)
+    })
+}
+
+/// Returns what runs the programs of an image that is for another machine, of an image that is made if need be; nothing
+/// where this machine does by itself.
+pub fn emulator(
+    cx: &image::Context<'_>,
+    search: &Search,
+    definition: &Definition,
+    on: Sink<'_>,
+) -> Result<Option<Emulator>, ImageError> {
+    let recipe = &definition.recipe;
+    let foreign = sandbox::foreign(recipe.architecture.as_str()).filter(|_| recipe.kind == image::Kind::Debian);
+    let Some(machine) = foreign else { return Ok(None) };
+    let none = || ImageError::Foreign { name: definition.name.clone(), architecture: recipe.architecture.clone() };
+    let name = recipe.emulator.as_ref().ok_or_else(none)?;
+    if Definition::find(name, &search.folders_of(config::Kind::Image))?.recipe.kind != image::Kind::DebianFiles {
+        return Err(none());
+    }
+    let image = image(cx, search, name, on)?;
+    let program = image.layers.first().ok_or_else(none)?.join(format!("usr/bin/qemu-{machine}"));
+    Ok(Some(Emulator { machine: machine.to_string(), program }))
 }
 
 fn trees(host: &Host<'_>, profile: &Profile, on: Sink<'_>) -> Result<Vec<Tree>, BuildError> {
@@ -285,9 +325,12 @@ mod tests {
         let image = Image {
             name: "debian-portage".parse().unwrap(),
             digest: Digest::of("image"),
+            ground: Digest::of("image"),
+            has_tools: false,
             layers: Vec::new(),
             env: Vec::new(),
             origin: serde_json::from_value(origin).unwrap(),
+            emulator: None,
         };
         let definition = Definition::find(&image.name, &[]).unwrap();
         let seen: BTreeSet<String> = ["gcc", "hostname", "libssl3t64"].map(str::to_string).into();

@@ -9,7 +9,7 @@ use crate::atom::RootPath;
 use crate::backend::{self, Step};
 use crate::build::{BuildError, Host};
 use crate::event::{Event, Sink};
-use crate::image::Image;
+use crate::image::{self, Image};
 use crate::profile::Profile;
 use crate::root::{self, Bind, Command, Limits, Network, Root};
 use crate::sandbox::{self, Exit, Seen, Status, Stdio, Stopped, Stream, Together};
@@ -160,8 +160,26 @@ impl<'a> Room<'a> {
 pub(super) fn spec(root: &Root, image: &Image, binds: &[Bind], step: &Step, limits: &Limits) -> Spec {
     let mut env = step.env.clone();
     env.extend(image.env.iter().filter(|(name, _)| !step.env.iter().any(|(n, _)| n == name)).cloned());
-    let command = Command { args: step.args.clone(), env, cwd: path("/"), terminal: false };
-    root::spec(root, binds, &[], &command, limits, Network::None)
+    let mut args = step.args.clone();
+    if image.has_tools {
+        natively(&mut args, &mut env);
+    }
+    let command = Command { args, env, cwd: path("/"), terminal: false };
+    let mut spec = root::spec(root, binds, &[], &command, limits, Network::None);
+    if let Some(emulator) = &image.emulator {
+        root::emulate(&mut spec, &emulator.machine, &emulator.program);
+    }
+    spec
+}
+
+/// Has the package manager itself run by the native tools' interpreter; it says anew where what it builds finds programs.
+fn natively(args: &mut [String], env: &mut [(String, String)]) {
+    for (_, value) in env.iter_mut().filter(|(name, _)| name == "PATH") {
+        *value = format!("{}:{value}", image::TOOLS);
+    }
+    if let Some(program) = args.first_mut().filter(|program| *program == "/usr/bin/python3") {
+        *program = format!("{}/python3", image::TOOLS);
+    }
 }
 
 /// Runs the package manager's resolver and returns what it printed.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::atom::Name;
+use crate::build;
 use crate::cli::context::Context;
 use crate::cli::events::shower;
 use crate::cli::report::{self, Failure, Kind, Outcome, say, table};
@@ -38,7 +39,9 @@ pub(super) fn image(cx: &Context, command: Command) -> Outcome {
             let definition = Definition::find(&name, &folders(cx))?;
             let ids = cx.prepare()?;
             let mode = if locked { Mode::Locked(image::find_lock(&cx.state, &definition)?) } else { Mode::Newest };
-            let image = image::make(&context(cx, &ids), &definition, &mode, &mut shower(cx.json))?;
+            let (context, mut on) = (context(cx, &ids), shower(cx.json));
+            let emulator = build::emulator(&context, &cx.config.search, &definition, &mut on)?;
+            let image = image::make(&context, &definition, &mode, emulator.as_ref(), &mut on)?;
             say(&format!("the lock, for `--locked`: {}", image::lock_file(&cx.state, &image.name).display()));
             Ok(())
         }

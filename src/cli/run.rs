@@ -16,7 +16,7 @@ use crate::image;
 use crate::process::chain;
 use crate::profile::{self, Profile};
 use crate::root::{self, Bind, Limits, Network, Root, Tmpfs};
-use crate::sandbox::{self, Early, Exit, IdRange, SandboxError, Status, Stdio, Stopped};
+use crate::sandbox::{self, Early, Emulator, Exit, IdRange, SandboxError, Status, Stdio, Stopped};
 use crate::state::Lease;
 use crate::{build, fs, layer};
 
@@ -198,7 +198,11 @@ fn enter(cx: &Context, tool: &str, args: RoomArgs, command: Vec<String>, termina
         let network = if args.network { Network::Host } else { Network::None };
         let spec = |upper: &Path| {
             let root = Root { lower: ground.layers.clone(), upper: Some(upper.to_path_buf()) };
-            Ok(root::spec(&root, &binds, &tmpfs, &command, &limits, network))
+            let mut spec = root::spec(&root, &binds, &tmpfs, &command, &limits, network);
+            if let Some(emulator) = &ground.emulator {
+                root::emulate(&mut spec, &emulator.machine, &emulator.program);
+            }
+            Ok(spec)
         };
         finish(&start(cx, &ids, early, &mut swept, (tool, &from(&args.source)), spec)?)
     })();
@@ -225,11 +229,13 @@ struct Ground {
     /// Layers, top first.
     layers: Vec<PathBuf>,
     env: Vec<(String, String)>,
+    /// What runs the image's programs, where this machine cannot by itself.
+    emulator: Option<Emulator>,
 }
 
 fn ground(cx: &Context, ids: &IdRange, source: &Source, profile: Option<&Profile>) -> Result<Ground, Failure> {
     if !source.root.is_empty() {
-        return Ok(Ground { layers: folders::layers(&source.root, &cx.state)?, env: Vec::new() });
+        return Ok(Ground { layers: folders::layers(&source.root, &cx.state)?, env: Vec::new(), emulator: None });
     }
     let name = match (&source.image, profile) {
         (Some(image), _) => image.clone(),
@@ -242,7 +248,7 @@ fn ground(cx: &Context, ids: &IdRange, source: &Source, profile: Option<&Profile
     };
     let context = image::Context { state: &cx.state, ids, archives: &cx.config.archives, cancel: &cx.cancel };
     let image = build::image(&context, &cx.config.search, &name, &mut shower(false))?;
-    Ok(Ground { layers: image.layers, env: image.env })
+    Ok(Ground { layers: image.layers, env: image.env, emulator: image.emulator })
 }
 
 /// Runs what a spec says; it is made for the folder, relative to the state's, that holds what is written in the root.
@@ -357,7 +363,7 @@ impl From<SandboxError> for Failure {
             _ => Kind::System,
         };
         let host = matches!(error, SandboxError::Refused(_) | SandboxError::Setup(_) | SandboxError::Ids(_));
-        let host = host || matches!(error, SandboxError::Limit(_));
+        let host = host || matches!(error, SandboxError::Limit(_) | SandboxError::Emulation(_));
         let failure = Self::new(kind, error);
         if host { failure.hint_at_doctor() } else { failure }
     }

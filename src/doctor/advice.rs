@@ -209,7 +209,8 @@ pub(super) fn devices(host: &Host) -> Vec<String> {
 
 pub(super) fn binfmt() -> Vec<String> {
     vec![
-        "Linux 6.7 and later can; below, emulators have to be registered on the host (`update-binfmts`, systemd-binfmt)"
+        "Linux 6.7 and later can; below, what the host has registered with the flag `F` is used: on Debian `apt install \
+         qemu-user-static binfmt-support`"
             .to_string(),
         options("`CONFIG_BINFMT_MISC=y`"),
     ]

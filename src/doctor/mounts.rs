@@ -150,7 +150,7 @@ fn devices(host: &Host) -> Check {
 
 fn binfmt() -> Check {
     const NAME: &str = "binfmt_misc";
-    const PURPOSE: &str = "later, for other architectures: emulation that needs nothing registered on the host";
+    const PURPOSE: &str = "profiles of other architectures: emulation that needs nothing registered on the host";
     match trial::run("binfmt_misc") {
         Ok(_) => Check::works(NAME, PURPOSE, "can be mounted in a user namespace"),
         Err(refused) => Check::limited(NAME, PURPOSE, refused.text(), advice::binfmt()),

@@ -93,10 +93,11 @@ impl<'a> Apt<'a> {
             .map_err(|source| AptError::Update { sources: text.trim_end().replace('\n', "; "), source })
     }
 
-    /// Returns what `packages` and the essential ones need, without what they only recommend.
-    pub(super) fn resolve(&self, packages: &[Word]) -> Result<Vec<(Word, Word, Word)>, AptError> {
+    /// Returns what `packages` and, if these count, the essential ones need, without what they only recommend.
+    pub(super) fn resolve(&self, packages: &[Word], essential: bool) -> Result<Vec<(Word, Word, Word)>, AptError> {
         let mut command = self.command("apt.conf");
-        command.args(["--simulate", "--yes", "install", "?essential"]).args(packages.iter().map(Word::as_str));
+        command.args(["--simulate", "--yes", "install"]).args(essential.then_some("?essential"));
+        command.args(packages.iter().map(Word::as_str));
         let output = self.run(&mut command).map_err(AptError::Resolve)?;
         parse_simulation(&String::from_utf8_lossy(&output.stdout))
     }

@@ -204,7 +204,7 @@ fn relative(path: &RootPath) -> &Path {
 }
 
 /// Returns whether a name matches a pattern in which `*` stands for anything.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     match pattern.iter().position(|b| *b == b'*') {
         None => pattern == name,
         Some(star) => {

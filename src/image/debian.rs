@@ -15,7 +15,7 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 
 use super::apt::{Apt, file_name};
-use super::definition::{Definition, Recipe, Wheel, Word};
+use super::definition::{Definition, Kind, Recipe, Wheel, Word};
 use super::lock::{Deb, Lock};
 use super::{Context, ImageError, inside, layout, wheel};
 use crate::digest::Digest;
@@ -23,7 +23,7 @@ use crate::event::{Event, Sink};
 use crate::fs::{self, PathError};
 use crate::layer;
 use crate::process;
-use crate::sandbox::range;
+use crate::sandbox::{Emulator, range};
 
 /// A list of all of Debian's packages would be shorter.
 const LIST_MAX: u64 = 16 << 20;
@@ -42,7 +42,7 @@ pub(super) struct Parts {
 pub(super) fn newest(recipe: &Recipe, apt: &Apt<'_>, events: Sink<'_>) -> Result<Parts, ImageError> {
     step(events, "fetching Debian's package indices");
     apt.update(recipe)?;
-    let found = apt.resolve(&recipe.packages)?;
+    let found = apt.resolve(&recipe.packages, recipe.kind == Kind::Debian)?;
     let names: HashSet<&str> = found.iter().map(|(name, ..)| name.as_str()).collect();
     let index = apt.index(&names)?;
     let debs = found.into_iter().map(|package| index.find(package)).collect::<Result<Vec<_>, _>>()?;
@@ -110,6 +110,7 @@ pub(super) fn assemble(
     recipe: &Recipe,
     parts: &Parts,
     scratch: &Path,
+    emulator: Option<&Emulator>,
     events: Sink<'_>,
 ) -> Result<PathBuf, ImageError> {
     step(events, "preparing the packages");
@@ -125,7 +126,12 @@ pub(super) fn assemble(
         share(&cx.state.download(&wheel.sha256), &wheels.join(&name))?;
         names.push(name);
     }
-    let job = inside::Job { recipe: recipe.clone(), wheels: names };
+    // From the scratch folder, which is in a folder of the state's.
+    let emulator = emulator.map(|emulator| {
+        let above = scratch.strip_prefix(cx.state.state()).unwrap_or(scratch).components().map(|_| "..");
+        Emulator { program: above.collect::<PathBuf>().join(&emulator.program), ..emulator.clone() }
+    });
+    let job = inside::Job { recipe: recipe.clone(), wheels: names, emulator };
     fs::write(&scratch.join(inside::FILE), serde_json::to_vec(&job).expect("a job has only plain fields"))?;
     for dir in &folders {
         layer::open_to_range(cx.ids, dir)?;
@@ -133,7 +139,7 @@ pub(super) fn assemble(
     let installed = run(cx, scratch, events)?;
     let expected: BTreeSet<_> = parts.debs.iter().map(|d| (d.name.clone(), d.version.clone())).collect();
     let installed: BTreeSet<_> = installed.into_iter().collect();
-    if installed != expected {
+    if recipe.kind == Kind::Debian && installed != expected {
         let show =
             |set: Vec<&(Word, Word)>| set.iter().map(|(n, v)| format!("`{n}` {v}")).collect::<Vec<_>>().join(", ");
         return Err(ImageError::NotAsFetched {
@@ -243,8 +249,8 @@ pub(super) fn step(events: Sink<'_>, what: &str) {
 /// Makes the root inside the range and prints what is installed: the job of [`inside::NAME`].
 pub(super) fn job() -> Result<(), String> {
     inside::make()?;
-    let status = fs::read_to_string(Path::new("root/var/lib/dpkg/status")).map_err(|e| process::chain(&e))?;
-    layer::print(&installed(&status))
+    let status = fs::read_if_exists(Path::new("root/var/lib/dpkg/status")).map_err(|e| process::chain(&e))?;
+    layer::print(&installed(&status.unwrap_or_default()))
 }
 
 /// Returns name and version of every package in dpkg's status file, installed or not: half installed is an error, too.

@@ -12,6 +12,8 @@ use crate::config::Uri;
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
 
+mod like;
+
 /// Part of every definition's digest, raised when this program makes something else of the same definition.
 const MAKER: u32 = 1;
 
@@ -19,7 +21,12 @@ const MAKER: u32 = 1;
 const VERSION: u32 = 1;
 
 /// Definitions that come with the program, for when no folder has one of that name.
-const SHIPPED: [(&str, &str); 1] = [("debian-portage", include_str!("../../images/debian-portage.toml"))];
+const SHIPPED: [(&str, &str); 4] = [
+    ("debian-portage", include_str!("../../images/debian-portage.toml")),
+    ("debian-portage-arm64", include_str!("../../images/debian-portage-arm64.toml")),
+    ("native-tools-arm64", include_str!("../../images/native-tools-arm64.toml")),
+    ("qemu-user", include_str!("../../images/qemu-user.toml")),
+];
 
 /// One image's definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +63,21 @@ pub struct Recipe {
     /// Paths that are not kept; `*` stands for anything within one component.
     #[serde(default)]
     pub drop: Vec<RootPath>,
+    /// Of an image of files, the only paths that are kept, with what is below them; `*` as in `drop`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<RootPath>,
+    /// Of an image of files, what is somewhere else in it than in the packages, and where.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub moves: BTreeMap<RootPath, RootPath>,
+    /// Of an image of files, texts to change in programs.
+    #[serde(default, rename = "string", skip_serializing_if = "Vec::is_empty")]
+    pub strings: Vec<Replacement>,
+    /// The image that has programs of this machine's that do the same as some of this one's, where those would be emulated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native_tools: Option<Name>,
+    /// The image that has, as `/usr/bin/qemu-MACHINE`, what runs this one's programs on other machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emulator: Option<Name>,
     /// Where packages come from.
     #[serde(rename = "archive")]
     pub archives: Vec<Archive>,
@@ -118,6 +140,8 @@ impl Definition {
 pub enum Kind {
     /// From a Debian archive, by mmdebstrap(1).
     Debian,
+    /// Files of Debian packages and of what these depend on: nothing is installed, and nothing of theirs is run.
+    DebianFiles,
 }
 
 /// One archive: a server's folder with several suites.
@@ -312,7 +336,16 @@ impl From<SourceDate> for String {
 impl Recipe {
     /// Reads a definition's text.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        let recipe: Self = toml::from_str(text)?;
+        Self::parse_beside(text, None)
+    }
+
+    /// Likewise; a definition that `inherits` another, of the folder `beside` or one that comes with the program, says only
+    /// what is different.
+    fn parse_beside(text: &str, beside: Option<&Path>) -> Result<Self, toml::de::Error> {
+        let recipe = match like::whole(text, beside)? {
+            Some(whole) => serde::Deserialize::deserialize(whole)?,
+            None => toml::from_str::<Self>(text)?,
+        };
         recipe.check().map_err(serde::de::Error::custom)?;
         Ok(recipe)
     }
@@ -342,6 +375,9 @@ impl Recipe {
             if mode > 0o7777 {
                 return Err(format!("{mode:#o} is no mode of a file"));
             }
+        }
+        if (self.kind == Kind::DebianFiles) == self.keep.is_empty() {
+            return Err("`keep` says what an image of kind `debian-files` has, and belongs to no other".to_string());
         }
         if let Some(name) = self.base.iter().flat_map(|base| &base.packages).find(|name| self.hides(name)) {
             return Err(format!("`{name}` is both in the base and hidden"));
@@ -400,7 +436,7 @@ impl Definition {
     }
 
     fn read(name: Name, text: &str, file: Option<PathBuf>) -> Result<Self, DefinitionError> {
-        match Recipe::parse(text) {
+        match Recipe::parse_beside(text, file.as_deref().and_then(Path::parent)) {
             Ok(recipe) => Ok(Self { name, file, recipe }),
             Err(source) => {
                 let shown = file.map_or_else(|| format!("{name}.toml (shipped)"), |file| file.display().to_string());

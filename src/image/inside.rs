@@ -6,6 +6,7 @@
 //! and scripts that own nothing. They see no process of the host's (a process namespace of their own), no network, and
 //! nothing that the range does not own is writable.
 //!
+//! 0. What is for another machine gets its emulator, in the range's user namespace alone.
 //! 1. The scratch folder becomes `/tmp` in a mount namespace of our own: programs that need absolute paths get by
 //!    without passing the host's folders, and no path of the host can get into the image.
 //! 2. `mmdebstrap` installs exactly the packages in `repo/`, an archive made of what was downloaded and verified.
@@ -19,6 +20,7 @@
 //! ```
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -26,9 +28,11 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::customise::customise;
-use super::definition::Recipe;
+use super::definition::{Kind, Recipe};
+use super::files;
 use crate::fs;
 use crate::process::{self, chain};
+use crate::sandbox::{Emulator, register_one};
 
 /// What is to be done, in the scratch folder's `make.json`.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -36,6 +40,8 @@ pub(super) struct Job {
     pub(super) recipe: Recipe,
     /// Files in `wheels/`.
     pub(super) wheels: Vec<String>,
+    /// What runs the packages' programs, relative to the scratch folder.
+    pub(super) emulator: Option<Emulator>,
 }
 
 /// The job's text for `__range`; the rest is in [`FILE`], because a command line has its limits.
@@ -63,8 +69,11 @@ const COMPILE: &str = "import compileall, glob, py_compile, sys\n\
 /// Makes `root` in the working folder.
 pub(super) fn make() -> Result<(), String> {
     let text = fs::read_to_string(Path::new(FILE)).map_err(|e| chain(&e))?;
-    let Job { mut recipe, wheels } = serde_json::from_str(&text).map_err(|e| chain(&e))?;
-    own_tmp()?;
+    let Job { mut recipe, wheels, emulator } = serde_json::from_str(&text).map_err(|e| chain(&e))?;
+    let _registry = own_tmp(emulator.as_ref())?;
+    if recipe.kind == Kind::DebianFiles {
+        return files::unpack(&recipe);
+    }
     let root = Path::new(HERE).join("root");
     let lines = format!("deb [trusted=yes] copy:{HERE}/repo ./\n");
     fs::write(&Path::new(HERE).join("sources.list"), lines).map_err(|e| chain(&e))?;
@@ -99,19 +108,22 @@ pub(super) fn make() -> Result<(), String> {
     Ok(())
 }
 
-/// Makes the working folder the `/tmp` of this process and its children.
-fn own_tmp() -> Result<(), String> {
+/// Makes the working folder the `/tmp` of this process and its children, and has an emulator run their programs as long as
+/// what is returned is kept.
+fn own_tmp(emulator: Option<&Emulator>) -> Result<Option<OwnedFd>, String> {
     let failed = |what: &'static str| move |e| format!("cannot {what}: {}", std::io::Error::from(e));
     let none: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS).map_err(failed("enter a mount namespace"))?;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(failed("make the mounts private"))?;
+    let registry = emulator.map(register_one).transpose()?.flatten();
     mount(Some("."), HERE, none, MsFlags::MS_BIND, none).map_err(failed("bind the scratch folder"))?;
-    std::env::set_current_dir(HERE).map_err(|e| format!("cannot enter the scratch folder: {e}"))
+    std::env::set_current_dir(HERE).map_err(|e| format!("cannot enter the scratch folder: {e}"))?;
+    Ok(registry)
 }
 
 /// Returns the command that runs what follows with a process namespace of its own. It ends when we do, however we end:
 /// setpriv(1) has unshare(1) killed with us, and that has killed what it started.
-fn contained() -> Command {
+pub(super) fn contained() -> Command {
     let mut command = process::command("setpriv");
     command.args(["--pdeathsig", "KILL", "--", "unshare"]);
     command.args(["--pid", "--fork", "--kill-child", "--mount"]).env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8");
@@ -149,7 +161,7 @@ fn in_root(root: &Path, recipe: &Recipe) -> Command {
 }
 
 /// Runs a command with some standard input; its standard error is ours, and that is where the parent looks.
-fn run(what: &str, command: &mut Command, input: &str) -> Result<(), String> {
+pub(super) fn run(what: &str, command: &mut Command, input: &str) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("{what} could not be started: {e}");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().map_err(failed)?;
     let mut stdin = child.stdin.take().expect("it is piped");

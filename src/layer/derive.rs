@@ -26,7 +26,7 @@ use crate::fs::{self, PathError};
 use crate::layer::accounts::Accounts;
 use crate::layer::{self, LayerError, collect};
 use crate::package::{Facts, Identity};
-use crate::sandbox::IdRange;
+use crate::sandbox::{Emulator, IdRange};
 use crate::state::{Lease, State, StateError};
 
 mod compare;
@@ -64,6 +64,8 @@ pub struct Context<'a> {
     pub image_digest: &'a Digest,
     /// How packages are merged.
     pub merge: &'a Merge,
+    /// What runs the image's programs, where this machine cannot by itself.
+    pub emulator: Option<&'a Emulator>,
 }
 
 /// A finished package.

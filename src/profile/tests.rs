@@ -248,7 +248,7 @@ fn a_wrong_profile_is_listed_with_what_is_wrong() {
     let list = list(&project.config()).unwrap();
     let names: Vec<_> = list.iter().map(|listed| (listed.name.as_str(), listed.description.is_ok())).collect();
     // The ones built in need an image or tree that is there: `img` and `tree` are.
-    assert_eq!(names, [("amd64", true), ("bad", false), ("good", true), ("x86-64-v3", true)]);
+    assert_eq!(names, [("amd64", true), ("arm64", true), ("bad", false), ("good", true), ("x86-64-v3", true)]);
 }
 
 #[test]

@@ -30,6 +30,9 @@ pub struct Achieved {
     /// The processors that it could run on, where they were fewer than bindery's own.
     #[serde(default)]
     pub cpus: Option<String>,
+    /// What runs the programs of each machine that is not this one, where some were to be run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub emulators: BTreeMap<String, String>,
     /// What a sandbox can have and this one had not, with the reason.
     pub not_given: Vec<String>,
 }
@@ -70,6 +73,7 @@ impl Achieved {
             network: if plan.host_network { "host" } else { "none" }.to_string(),
             limits,
             cpus: cgroups.cpus.as_ref().map(ToString::to_string),
+            emulators: BTreeMap::new(),
             not_given,
         }
     }

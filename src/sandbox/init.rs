@@ -2,7 +2,8 @@
 //!
 //! 1. asks to die with enter; once the ids are mapped becomes uid 0 and enters the namespaces that enter has made meanwhile
 //! 2. joins a new session keyring, starts the payload's process, which waits, and waits for the plan; names the host
-//! 3. mounts the root (`mount`), switches `lo` on, allows no user namespaces beyond the payload's, limits process ids
+//! 3. mounts the root (`mount`), switches `lo` on, allows no user namespaces beyond the payload's, limits process ids;
+//!    registers emulators (`emulate`)
 //! 4. enters the root, watches what is to be watched (`watch`), has the payload's process enter it, and writes the maps of its
 //!    user namespace
 //! 5. drops all capabilities, becomes unreadable to every other process, and a user that the payload cannot become; only
@@ -40,7 +41,7 @@ use crate::sandbox::report::{
 use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::watch::Watching;
 use crate::sandbox::without::{Mechanism, Without};
-use crate::sandbox::{PAYLOAD, idmap, mount, range, sys};
+use crate::sandbox::{PAYLOAD, emulate, idmap, mount, range, sys};
 
 /// The one id of the outer user namespace that the inner one does not have.
 const NOBODYS_ID: u32 = idmap::COUNT - 1;
@@ -158,6 +159,8 @@ fn run(
         mount::write_setting(&root, "kernel/pid_max", highest)?;
     }
     mount::restrict(&plan, &root)?;
+    // Kept until the payload is gone: what is registered goes with it.
+    let _registry = emulate::register(&plan.emulators)?;
     // Before the root is another: the program that it becomes has a path.
     let payload = payload.started()?;
     mount::enter(&root, without)?;

@@ -193,7 +193,7 @@ fn overlay(overlay: &Overlay, folder: &Path, without: &Without) -> Result<(), St
 }
 
 /// Makes a file system that is attached nowhere yet.
-fn new(typ: &str, options: &[(String, Option<String>)], attributes: u64) -> io::Result<OwnedFd> {
+pub(super) fn new(typ: &str, options: &[(String, Option<String>)], attributes: u64) -> io::Result<OwnedFd> {
     let context = fsopen(typ, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         match value {

@@ -11,6 +11,7 @@
 //! bindery.silence   seconds without output until it is stopped
 //! bindery.disk      bytes that the root's writable folder may hold
 //! bindery.yield     true: make way for others when they wait (default: false)
+//! bindery.emulator.MACHINE   the program, below the base folder, that runs another machine's programs ([`emulate`])
 //! ```
 //!
 //! Everything else that matters has no switch: two user namespaces, a pid 1 of ours, seccomp, no new privileges. (Debug
@@ -25,6 +26,7 @@ use oci_spec::runtime::{
     Capability, LinuxCapabilities, LinuxNamespaceType, LinuxPersonalityDomain, PosixRlimitType, Spec,
 };
 
+use crate::sandbox::emulate::{self, Emulator};
 use crate::sandbox::seccomp::{self, Program};
 use crate::sandbox::without::{self, Without};
 pub(super) use limits::Limits;
@@ -55,6 +57,8 @@ pub(super) struct Plan<P = Process> {
     pub(super) process: P,
     /// What a test has switched off.
     pub(super) without: Without,
+    /// What runs programs of other machines.
+    pub(super) emulators: Vec<Emulator>,
     /// Groups of files in the root of which it is to be seen whether they are opened; no spec says so.
     pub(super) watch: Vec<Vec<PathBuf>>,
 }
@@ -160,6 +164,7 @@ impl Plan {
                 args,
             },
             without,
+            emulators: emulators(spec)?,
             watch: Vec::new(),
         })
     }
@@ -183,6 +188,7 @@ fn annotations(spec: &Spec) -> Result<(bool, Limits), Unsupported> {
             "bindery.disk" => limits.disk = Some(number()?),
             // Read, or refused, by itself.
             without::ANNOTATION => {}
+            name if name.starts_with(emulate::ANNOTATION) => {}
             "bindery.yield" => {
                 limits.gives_way = value.parse().map_err(|_| Unsupported::value(&field(), value))?;
             }
@@ -190,6 +196,18 @@ fn annotations(spec: &Spec) -> Result<(bool, Limits), Unsupported> {
         }
     }
     Ok((host_network, limits))
+}
+
+/// Returns the emulators that are asked for, in the order of their machines' names.
+fn emulators(spec: &Spec) -> Result<Vec<Emulator>, Unsupported> {
+    let asked = spec.annotations().iter().flatten();
+    let asked = asked.filter_map(|(name, value)| Some((name.strip_prefix(emulate::ANNOTATION)?, value)));
+    let asked: std::collections::BTreeMap<_, _> = asked.collect();
+    let read = |(machine, program): (&str, &String)| {
+        let field = || format!("annotations.{}{machine}", emulate::ANNOTATION);
+        Emulator::read(machine, program).map_err(|why| Unsupported::value(&field(), why))
+    };
+    asked.into_iter().map(read).collect()
 }
 
 /// Checks that all namespaces are asked for: a sandbox is never less.

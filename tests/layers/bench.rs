@@ -253,7 +253,7 @@ impl Shop {
     /// Returns how layers are derived here, unless a test wants it another way.
     pub(crate) fn context<'a>(&'a self, merge: &'a Merge) -> Context<'a> {
         let Self { state, ids, image, .. } = self;
-        Context { state, ids, image: &image.layers, image_digest: &image.digest, merge }
+        Context { state, ids, image: &image.layers, image_digest: &image.digest, merge, emulator: None }
     }
 
     /// Builds a package, whose ebuild may be changed before.

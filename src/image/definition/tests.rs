@@ -47,7 +47,7 @@ fn a_misspelt_key_is_named() {
 #[test]
 fn an_unknown_kind_and_version_are_named() {
     let error = Recipe::parse("version = 1\nkind = \"slackware\"\n").unwrap_err().to_string();
-    assert!(error.contains("unknown variant `slackware`, expected `debian`"), "{error}");
+    assert!(error.contains("unknown variant `slackware`, expected `debian` or `debian-files`"), "{error}");
     let text = include_str!("../../../images/debian-portage.toml").replace("version = 1\n", "version = 7\n");
     assert!(Recipe::parse(&text).unwrap_err().to_string().contains("version 7 is not known here, only 1"));
 }
@@ -94,7 +94,7 @@ fn an_unknown_image_lists_the_known_and_the_folders() {
     assert_eq!(
         error,
         format!(
-            "there is no image `gentoo`; known are `debian-portage`, `mine`; definitions are looked for in `{}`, \
+            "there is no image `gentoo`; known are `debian-portage`, `debian-portage-arm64`, `mine`, `native-tools-arm64`, `qemu-user`; definitions are looked for in `{}`, \
              `/nowhere/images`",
             dir.path().display()
         )

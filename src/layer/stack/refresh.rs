@@ -136,7 +136,10 @@ fn ldconfig(cx: &Context<'_>, root: Root, lease: &mut Lease, cancel: &AtomicBool
         cwd: "/".parse().expect("it is an absolute path"),
         terminal: false,
     };
-    let spec = root::spec(&root, &[], &[], &command, &Limits::default(), Network::None);
+    let mut spec = root::spec(&root, &[], &[], &command, &Limits::default(), Network::None);
+    if let Some(emulator) = cx.emulator {
+        root::emulate(&mut spec, &emulator.machine, &emulator.program);
+    }
     let mut said = Vec::new();
     let mut sink = |_, bytes: &[u8]| {
         if said.len() < SAID {

@@ -1,0 +1,67 @@
+//! What is the emulator's doing where a build was emulated and failed.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use crate::fs::{self, PathError};
+use crate::sandbox::{Emulator, Exit, Stopped};
+
+/// How much of a log's end is looked at, in bytes.
+const END: u64 = 256 << 10;
+/// How qemu begins what it says before it ends by a signal (linux-user/signal.c); it does not say by its own name.
+const SIGNAL: &str = "qemu: uncaught target signal ";
+
+/// Returns what of a failure is the emulator's, or may be, as a sentence; nothing where there is no sign of it.
+pub(super) fn fault(emulator: Option<&Emulator>, exit: &Exit, log: &Path) -> Result<Option<String>, PathError> {
+    let Some(emulator) = emulator else { return Ok(None) };
+    let name = emulator.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut file = fs::open(log)?;
+    let length = fs::metadata(log)?.len();
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(length.saturating_sub(END)))
+        .and_then(|_| file.read_to_end(&mut bytes))
+        .map_err(PathError::on("read", log))?;
+    Ok(read(&name, exit.stopped, &String::from_utf8_lossy(&bytes)))
+}
+
+fn read(name: &str, stopped: Option<Stopped>, log: &str) -> Option<String> {
+    if matches!(stopped, Some(Stopped::Silence | Stopped::Time)) {
+        return Some(format!("its programs are emulated by {name}, which is slow and may hang"));
+    }
+    let own = format!("{name}: ");
+    let mut lines = log.lines().rev().map(str::trim);
+    let line = lines.find(|line| line.starts_with(SIGNAL) || line.starts_with(&own))?;
+    let shown: String = line.chars().take(200).flat_map(char::escape_debug).collect();
+    Some(match line.strip_prefix(SIGNAL) {
+        Some(signal) => {
+            let signal: String = signal.split(" - ").next().unwrap_or_default().chars().take(40).collect();
+            format!("under {name} a program was ended by signal {signal}; that may be the emulator's fault")
+        }
+        None => format!("the emulator said: {shown}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_emulator_says_is_told_with_its_name() {
+        let log =
+            "make: x\nqemu: uncaught target signal 11 (Segmentation fault) - core dumped\nmake: *** [all] Error 139\n";
+        let said = read("qemu-aarch64", None, log).unwrap();
+        assert!(said.contains("under qemu-aarch64 a program was ended by signal 11 (Segmentation fault);"), "{said}");
+        let log = "x\nqemu-aarch64: Could not open '/lib/ld-linux-aarch64.so.1': No such file or directory\n";
+        let said = read("qemu-aarch64", None, log).unwrap();
+        assert!(said.contains("the emulator said: qemu-aarch64: Could not open"), "{said}");
+        assert_eq!(read("qemu-aarch64", None, "error: qemu-aarch64: x\n"), None);
+    }
+
+    #[test]
+    fn a_hang_is_told_as_one_of_what_is_emulated() {
+        for stopped in [Stopped::Silence, Stopped::Time] {
+            assert!(read("qemu-sparc64", Some(stopped), "").unwrap().contains("emulated by qemu-sparc64"));
+        }
+        assert_eq!(read("qemu-sparc64", Some(Stopped::Memory), ""), None);
+    }
+}
