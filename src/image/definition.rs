@@ -394,8 +394,10 @@ impl Recipe {
 impl Definition {
     /// Returns the digest of what the definition means.
     pub fn digest(&self) -> Digest {
-        // Description and base make no difference to what is made.
-        let recipe = Recipe { description: String::new(), base: None, ..self.recipe.clone() };
+        // Description, base and what makes it faster make no difference to what is made.
+        let recipe = self.recipe.clone();
+        let recipe =
+            Recipe { description: String::new(), base: None, emulator: None, native_tools: None, ..recipe };
         Digest::of(serde_json::to_vec(&(MAKER, recipe)).expect("a recipe has only plain fields"))
     }
 
