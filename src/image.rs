@@ -89,8 +89,8 @@ pub struct Image {
     pub digest: Digest,
     /// What names the content of its layers: the same, unless native tools lie on top of the image's own.
     pub ground: Digest,
-    /// Whether these do.
-    pub has_tools: bool,
+    /// The image without these, where they do.
+    pub plain: Option<Box<Image>>,
     /// Its layers' folders, the top one first, relative to [`State::state`].
     pub layers: Vec<PathBuf>,
     /// Environment of every command in it.
@@ -280,7 +280,7 @@ fn ready(cx: &Context<'_>, name: &Name, stored: layout::Stored, scratch: Option<
     layers.reverse();
     let (digest, env, origin) = (stored.manifest, stored.env, stored.origin);
     let (name, ground) = (name.clone(), digest.clone());
-    Ok(Image { name, digest, ground, has_tools: false, layers, env, origin, emulator: None })
+    Ok(Image { name, digest, ground, plain: None, layers, env, origin, emulator: None })
 }
 
 fn unpack(

@@ -214,6 +214,10 @@ impl ProfileDir {
     pub fn current(&self) -> PathBuf {
         self.0.join("current")
     }
+    /// For which packages all is emulated, and why.
+    pub fn methods(&self) -> PathBuf {
+        self.0.join("methods")
+    }
     /// Takes the lock that lets one process build for and publish this profile.
     pub fn lock(&self) -> Result<Lock, LockError> {
         fs::create_dir_all(&self.0)?;

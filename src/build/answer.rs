@@ -158,7 +158,7 @@ mod tests {
                 name: "image".parse().unwrap(),
                 digest: Digest::of("image"),
                 ground: Digest::of("image"),
-                has_tools: false,
+                plain: None,
                 layers: Vec::new(),
                 env: Vec::new(),
                 origin: serde_json::from_value(origin).unwrap(),

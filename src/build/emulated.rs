@@ -1,15 +1,81 @@
-//! What is the emulator's doing where a build was emulated and failed.
+//! Builds that are emulated: with native tools where the image has some, with everything emulated where these fail.
+//!
+//! ```text
+//! profiles/NAME/methods/CATEGORY/PF    why everything is emulated for this package, remembered from when it was found out
+//! ```
 
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
+use crate::binhost::pool::Entry;
+use crate::build::BuildError;
+use crate::build::one::{Failed, Shop, Task};
+use crate::build::prepare::Prepared;
+use crate::event::{Event, Sink};
 use crate::fs::{self, PathError};
+use crate::profile::Method;
 use crate::sandbox::{Emulator, Exit, Stopped};
 
 /// How much of a log's end is looked at, in bytes.
 const END: u64 = 256 << 10;
 /// How qemu begins what it says before it ends by a signal (linux-user/signal.c); it does not say by its own name.
 const SIGNAL: &str = "qemu: uncaught target signal ";
+
+/// Builds a package once, in what a shop has prepared.
+type Once<'a> = dyn Fn(&Shop<'_>, Sink<'_>) -> Result<Result<Entry, Failed>, BuildError> + 'a;
+
+/// Builds a package with native tools, if there are some and nothing speaks against it; where that fails and it may be their
+/// fault, once more with everything emulated, which is remembered if it helps.
+pub(super) fn down(
+    shop: &Shop<'_>,
+    task: &Task,
+    on: Sink<'_>,
+    once: &Once<'_>,
+) -> Result<Result<Entry, Failed>, BuildError> {
+    if shop.prepared.image.plain.is_none() {
+        return once(shop, on);
+    }
+    let cpv = &task.planned.cpv;
+    let remembered = remembered(shop, task);
+    let all_emulated = shop.profile.method_of(&cpv.cp().to_string()) == Method::Emulated;
+    if all_emulated || remembered.exists() {
+        return plainly(shop, on, once);
+    }
+    let failed = match once(shop, on)? {
+        Err(Failed { by_method: Some(why), .. }) => why,
+        result => return Ok(result),
+    };
+    on(Event::Step {
+        what: format!("{cpv} failed with native tools, and is built once more with everything emulated: {failed}"),
+    });
+    let result = plainly(shop, on, once)?;
+    if result.is_ok() {
+        fs::create_dir_all(remembered.parent().unwrap_or(&remembered))?;
+        fs::write_atomic(&remembered, failed + "\n", 0o644)?;
+    }
+    Ok(result)
+}
+
+/// Returns where it is remembered that everything is to be emulated for a package.
+fn remembered(shop: &Shop<'_>, task: &Task) -> PathBuf {
+    shop.prepared.home.methods().join(task.planned.cpv.to_string())
+}
+
+/// Builds a package without native tools.
+fn plainly(shop: &Shop<'_>, on: Sink<'_>, once: &Once<'_>) -> Result<Result<Entry, Failed>, BuildError> {
+    let prepared = {
+        // What is hidden of an image is worked out once.
+        let _turn = shop.prepared.turns.take(["stack".to_string()]);
+        Prepared::plainly(shop.host, shop.prepared)?
+    };
+    let limits = Mutex::new(shop.limits().clone());
+    let shop_of_plain = Shop { prepared: &prepared, limits, run: shop.run.clone(), ..*shop };
+    let result = once(&shop_of_plain, on);
+    let limits = shop_of_plain.limits().clone();
+    *shop.limits() = limits;
+    result
+}
 
 /// Returns what of a failure is the emulator's, or may be, as a sentence; nothing where there is no sign of it.
 pub(super) fn fault(emulator: Option<&Emulator>, exit: &Exit, log: &Path) -> Result<Option<String>, PathError> {

@@ -52,7 +52,7 @@ pub(super) struct Shop<'a> {
 }
 
 /// The run that a package is built in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Run {
     pub(super) id: String,
     pub(super) dir: PathBuf,
@@ -81,7 +81,7 @@ impl Shop<'_> {
     }
 
     /// Returns what builds may use now. Each limit is set by itself: what is there is good whoever panicked.
-    fn limits(&self) -> MutexGuard<'_, Limits> {
+    pub(super) fn limits(&self) -> MutexGuard<'_, Limits> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -94,10 +94,17 @@ pub(super) struct Failed {
     pub(super) log: PathBuf,
     /// Whether the kernel killed for want of memory.
     pub(super) by_memory: bool,
+    /// What of it is, or may be, the fault of how it was built.
+    pub(super) by_method: Option<String>,
 }
 
-/// Builds a package whose dependencies are all in the pool. An error is the host's fault, `Failed` the package's.
+/// Builds a package whose dependencies are all in the pool, by the method that is right for it. An error is the host's fault,
+/// `Failed` the package's.
 pub(super) fn build(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result<Entry, Failed>, BuildError> {
+    emulated::down(shop, task, on, &|shop, on| build_once(shop, task, on))
+}
+
+fn build_once(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result<Entry, Failed>, BuildError> {
     let planned = &task.planned;
     let dir = record::dir_of(&shop.run.dir, &planned.cpv);
     fs::create_dir_all(&dir)?;
@@ -110,7 +117,7 @@ pub(super) fn build(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result
         // What the package needs cannot be in one root: that is no fault of the host's.
         Err(BuildError::Stack(error @ StackError::Accounts { .. })) => {
             fs::write_atomic(&log, format!("[bindery: {error}]\n"), 0o644)?;
-            Ok(Err(Telling { reason: error.to_string(), lines: Vec::new(), by_memory: false }))
+            Ok(Err(Telling::of(error.to_string())))
         }
         Err(error) => Err(error),
     };
@@ -132,7 +139,9 @@ pub(super) fn build(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result
             }
             Ok(Ok(entry))
         }
-        Err(Telling { reason, lines, by_memory }) => Ok(Err(Failed { reason, telling: lines, log, by_memory })),
+        Err(Telling { reason, lines, by_memory, by_method }) => {
+            Ok(Err(Failed { reason, telling: lines, log, by_memory, by_method }))
+        }
     }
 }
 
@@ -141,6 +150,13 @@ struct Telling {
     reason: String,
     lines: Vec<String>,
     by_memory: bool,
+    by_method: Option<String>,
+}
+
+impl Telling {
+    fn of(reason: String) -> Self {
+        Self { reason, lines: Vec::new(), by_memory: false, by_method: None }
+    }
 }
 
 fn build_in(
@@ -204,10 +220,7 @@ fn build_in(
     };
     match finish::finish(shop, &planned.cpv, Artefact::Built(&room.upper()), &scratch, &origin) {
         Ok(entry) => Ok(Ok((entry, used))),
-        Err(BuildError::Odd(why)) => {
-            let reason = format!("its package was refused: {why}");
-            Ok(Err(Telling { reason, lines: Vec::new(), by_memory: false }))
-        }
+        Err(BuildError::Odd(why)) => Ok(Err(Telling::of(format!("its package was refused: {why}")))),
         Err(error) => Err(error),
     }
 }
@@ -291,7 +304,8 @@ fn telling(
     if let Some(limit) = exit.stopped.and_then(limit).or((no_space && limited).then_some("limits.disk")) {
         reason.push_str(&format!("; if it needs more, raise `{limit}` in the profile"));
     }
-    if let Some(fault) = emulated::fault(shop.prepared.image.emulator.as_ref(), exit, log)? {
+    let by_method = emulated::fault(shop.prepared.image.emulator.as_ref(), exit, log)?;
+    if let Some(fault) = &by_method {
         reason.push_str(&format!("; {fault}"));
     }
     let by_memory = exit.stopped == Some(Stopped::Memory);
@@ -303,7 +317,7 @@ fn telling(
         keep(dir, &Ended { exit, undeclared: &undeclared, dependencies: &Used::default() })?;
         failure.telling.extend(lines);
     }
-    Ok(Telling { reason, lines: failure.telling, by_memory })
+    Ok(Telling { reason, lines: failure.telling, by_memory, by_method })
 }
 
 /// `status.json` of a package's build.

@@ -145,6 +145,33 @@ pub fn prepare(
     })
 }
 
+impl Prepared {
+    /// Returns the same for an image without its native tools.
+    pub(super) fn plainly(host: &Host<'_>, prepared: &Self) -> Result<Self, BuildError> {
+        let image = prepared.image.plain.as_deref().unwrap_or(&prepared.image).clone();
+        let hidden = ground::hidden(host, &image, &prepared.definition, false)?;
+        Ok(Self {
+            bottom: hidden.iter().map(|hidden| &hidden.layer).chain(&image.layers).cloned().collect(),
+            image,
+            hidden,
+            trees: prepared.trees.clone(),
+            plan: prepared.plan.clone(),
+            outlook: prepared.outlook.clone(),
+            backend: prepared.backend,
+            merges: prepared.merges.clone(),
+            definition: prepared.definition.clone(),
+            home: prepared.home.clone(),
+            limits: prepared.limits.clone(),
+            mounts: prepared.mounts.clone(),
+            stock: prepared.stock.clone(),
+            altered: prepared.altered.clone(),
+            jobs: prepared.jobs,
+            processors: prepared.processors,
+            turns: Turns::default(),
+        })
+    }
+}
+
 /// Returns how many jobs a build may run at a time: no more than it can keep processors busy.
 fn jobs(most: Option<u32>, processors: u32) -> u32 {
     processors.min(most.unwrap_or(u32::MAX)).max(1)
@@ -326,7 +353,7 @@ mod tests {
             name: "debian-portage".parse().unwrap(),
             digest: Digest::of("image"),
             ground: Digest::of("image"),
-            has_tools: false,
+            plain: None,
             layers: Vec::new(),
             env: Vec::new(),
             origin: serde_json::from_value(origin).unwrap(),

@@ -22,7 +22,7 @@ const ANSWER: usize = 256 << 20;
 const SAID: usize = 4000;
 
 /// What every root of a run sees, read-only.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Mounts {
     /// Each tree: where, and its snapshot.
     pub(super) trees: Vec<(RootPath, PathBuf)>,
@@ -161,7 +161,7 @@ pub(super) fn spec(root: &Root, image: &Image, binds: &[Bind], step: &Step, limi
     let mut env = step.env.clone();
     env.extend(image.env.iter().filter(|(name, _)| !step.env.iter().any(|(n, _)| n == name)).cloned());
     let mut args = step.args.clone();
-    if image.has_tools {
+    if image.plain.is_some() {
         natively(&mut args, &mut env);
     }
     let command = Command { args, env, cwd: path("/"), terminal: false };

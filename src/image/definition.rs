@@ -396,8 +396,7 @@ impl Definition {
     pub fn digest(&self) -> Digest {
         // Description, base and what makes it faster make no difference to what is made.
         let recipe = self.recipe.clone();
-        let recipe =
-            Recipe { description: String::new(), base: None, emulator: None, native_tools: None, ..recipe };
+        let recipe = Recipe { description: String::new(), base: None, emulator: None, native_tools: None, ..recipe };
         Digest::of(serde_json::to_vec(&(MAKER, recipe)).expect("a recipe has only plain fields"))
     }
 

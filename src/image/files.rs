@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::customise::{customise, matches};
 use super::definition::{Recipe, Replacement};
@@ -93,7 +93,7 @@ fn retain(folder: &Path, patterns: &[&[&OsStr]]) -> Result<Vec<usize>, fs::PathE
     Ok(kept)
 }
 
-fn remove(path: &PathBuf, is_folder: bool) -> Result<(), fs::PathError> {
+fn remove(path: &Path, is_folder: bool) -> Result<(), fs::PathError> {
     if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 

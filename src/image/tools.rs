@@ -11,7 +11,7 @@ pub const FOLDER: &str = "/usr/lib/bindery/native";
 
 impl Image {
     /// Returns the image with native tools on top.
-    pub fn with_tools(mut self, tools: &Image) -> Result<Self, ImageError> {
+    pub fn with_tools(self, tools: &Image) -> Result<Self, ImageError> {
         let differing: Vec<String> = tools
             .origin
             .debs
@@ -26,10 +26,9 @@ impl Image {
             let (image, tools) = (self.name, tools.name.clone());
             return Err(ImageError::OtherTools { image, tools, differing: differing.join(", ") });
         }
-        self.ground = Digest::of(format!("{} {}", self.digest, tools.digest));
-        self.layers = tools.layers.iter().chain(&self.layers).cloned().collect();
-        self.has_tools = true;
-        Ok(self)
+        let ground = Digest::of(format!("{} {}", self.digest, tools.digest));
+        let layers = tools.layers.iter().chain(&self.layers).cloned().collect();
+        Ok(Self { ground, layers, plain: Some(Box::new(self.clone())), ..self })
     }
 }
 
@@ -60,7 +59,7 @@ mod tests {
             name: name.parse().unwrap(),
             digest: Digest::of(name),
             ground: Digest::of(name),
-            has_tools: false,
+            plain: None,
             layers: vec![format!("l/{name}").into()],
             env: Vec::new(),
             origin: serde_json::from_value(origin).unwrap(),
@@ -74,7 +73,8 @@ mod tests {
         let tools = image("tools", &[("gcc-14", "14.2.0-19cross1"), ("grep", "3.11-4"), ("libc6", "2.41-12")]);
         let both = own.clone().with_tools(&tools).unwrap();
         assert_eq!(both.layers, [std::path::Path::new("l/tools"), std::path::Path::new("l/own")]);
-        assert!(both.has_tools && both.ground != own.ground && both.digest == own.digest);
+        assert!(both.ground != own.ground && both.digest == own.digest);
+        assert_eq!(*both.plain.unwrap(), own);
     }
 
     #[test]

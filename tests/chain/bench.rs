@@ -145,7 +145,12 @@ impl Bench {
 
     /// Writes the profile: `amd64` and what is given here. Nothing is shared: other tests' profiles have the same packages.
     pub(crate) fn write_profile(&self, more: &str) {
-        let text = format!("version = 1\ninherits = \"amd64\"\nshare = false\n{more}");
+        self.write_profile_of("amd64", more);
+    }
+
+    /// Likewise, of another profile than `amd64`.
+    pub(crate) fn write_profile_of(&self, parent: &str, more: &str) {
+        let text = format!("version = 1\ninherits = \"{parent}\"\nshare = false\n{more}");
         self.write(&format!("profiles/{}.toml", self.profile), &text);
     }
 
@@ -229,6 +234,11 @@ impl Bench {
     /// Runs the strict client of `tests/client` in a fresh root, subscribed to this bench's profile at `uri`. It sees
     /// `folder` as `/srv/binhost`, and installs `packages`, or everything.
     pub(crate) fn client(&self, uri: &str, folder: &Path, packages: &[&str]) -> Said {
+        self.client_in("debian-portage", uri, folder, packages)
+    }
+
+    /// Likewise, in a root of another image.
+    pub(crate) fn client_in(&self, image: &str, uri: &str, folder: &Path, packages: &[&str]) -> Said {
         let subscription = tempfile::tempdir_in(self.config.path()).unwrap();
         let subscription = subscription.path().join("client");
         let text = |path: &Path| path.to_str().unwrap().to_string();
@@ -241,7 +251,7 @@ impl Bench {
             format!("{}:/mnt/install", text(&tests.join("client"))),
             format!("{}:/srv/binhost", text(&std::fs::canonicalize(folder).unwrap())),
         ];
-        let mut args = vec!["run", "--image", "debian-portage"];
+        let mut args = vec!["run", "--image", image];
         args.extend(uri.starts_with("http").then_some("--network"));
         args.extend(binds.iter().flat_map(|bind| ["--ro-bind", bind]));
         args.extend(["--", "sh", "/mnt/install"]);
@@ -251,6 +261,13 @@ impl Bench {
     /// The folder of the profile's pool and generations.
     pub(crate) fn profile_dir(&self) -> PathBuf {
         self.state.join("state/profiles").join(&self.profile)
+    }
+
+    /// Makes another image, once for all tests of a user.
+    pub(crate) fn ready_with(&self, image: &str) {
+        let lock = std::fs::File::create(self.state.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        self.run(&["run", "--image", image, "--", "true"]).works();
     }
 
     /// Makes image, key and archives, once for all tests of a user.

@@ -117,7 +117,7 @@ fn below_6_7_the_hosts_registration_serves() {
         bindery::process::run(bindery::process::command("sh").args(["-ec", script]).arg("sh").arg(host.state.state()))
             .unwrap()
     };
-    run("mountpoint -q /proc/sys/fs/binfmt_misc || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+    run("modprobe binfmt_misc 2>/dev/null || true; mountpoint -q /proc/sys/fs/binfmt_misc || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
         cd /tmp && cp \"$1\"/emulators/echo echo
         printf '%s' ':hosts:M::\\x7f\\x45\\x4c\\x46\\x01\\x02\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\x04::/tmp/echo:FP' \
         > /proc/sys/fs/binfmt_misc/register");
