@@ -174,6 +174,7 @@ fn what_show_prints_is_a_profile_that_means_the_same() {
     portage-profile = "default"  # profiles/base.toml:3
     arch = "amd64"  # profiles/base.toml:2
     chost = "x86_64-pc-linux-gnu"  # profiles/base.toml:2
+    method = "auto"  # not set: bindery's default
     use = [
         "a",  # profiles/base.toml:4
         "-b",  # profiles/base.toml:4
@@ -269,10 +270,12 @@ fn every_shipped_profile_resolves_in_the_project() {
     // Stands behind the project's own images, for a test of profiles alone.
     let images = Project::new(&[]);
     images.write("images/debian-portage.toml", "");
+    images.write("images/debian-portage-arm64.toml", "");
     let config = Config::load(Search::of(vec![root.to_path_buf(), images.0.path().to_path_buf()])).unwrap();
     for found in config.search.list(Kind::Profile).unwrap() {
         let profile = Profile::load(&config, &found.name).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!((profile.image.as_str(), profile.key.as_str()), ("debian-portage", "default"));
+        assert!(profile.image.as_str().starts_with("debian-portage"), "{}", profile.image);
+        assert_eq!(profile.key.as_str(), "default");
         assert!(profile.description.is_some(), "{} has no description", found.name);
     }
 }
