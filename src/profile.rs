@@ -22,12 +22,15 @@
 //! mirrors = ["https://…"]
 //! key = "default"
 //! source-date-epoch = 1700000000    # seconds since 1970
+//! method = "auto"                   # or "native", "cross", "emulated": how packages are built (docs/cross.md)
+//! build-side = "amd64"              # cross: whose packages run while this profile's are built
 //! share = true                      # packages without compiled code, with profiles that differ in flags (docs/keys.md)
 //! [flags]                           # cxxflags, fflags, fcflags follow cflags
 //! cflags = "-O2 -pipe"
 //! cpu-flags = ["avx2"]              # CPU_FLAGS_X86 and its like
 //! [package]                         # lines of package.use and so on
 //! use = ["app-misc/hello -nls"]
+//! method = ["app-misc/hello native"]   # for single packages
 //! [sets]
 //! world = ["app-misc/hello"]        # @world
 //! [env]                             # other variables for make.conf
@@ -50,6 +53,7 @@ use crate::fs::PathError;
 mod file;
 mod limits;
 mod merge;
+mod method;
 mod rebuild;
 mod resolve;
 mod sets;
@@ -58,6 +62,7 @@ mod text;
 
 pub use file::ProfileFile;
 pub use limits::{Limits, parse_cpus, parse_io_weight, parse_size, parse_swap, parse_time};
+pub use method::{Method, MethodLine};
 pub use rebuild::{Archives, Rebuild, Tools};
 pub use sets::SetError;
 pub use text::{
@@ -102,6 +107,10 @@ pub struct Profile {
     pub arch: Arch,
     /// What programs are compiled for.
     pub chost: Chost,
+    /// How packages are built.
+    pub method: Method,
+    /// The profile of this machine's architecture whose packages run while this one's are cross built.
+    pub build_side: Option<Name>,
     /// Options for compilers and linkers.
     pub flags: Flags,
     /// USE flags in order; of a flag and its negation only the later is left.
@@ -184,6 +193,15 @@ pub struct PackageLines {
     pub env: Vec<PackageLine>,
     /// `profile/package.provided`.
     pub provided: Vec<PackageLine>,
+    /// How single packages are built; a later line wins.
+    pub method: Vec<MethodLine>,
+}
+
+impl Profile {
+    /// Returns how a package is built; `package` is `CATEGORY/NAME`.
+    pub fn method_of(&self, package: &str) -> Method {
+        self.package.method.iter().rfind(|line| line.package == package).map_or(self.method, |line| line.method)
+    }
 }
 
 /// Where each value of a profile is written: the key, such as `flags.cflags`, and `FILE:LINE` for each value under it.

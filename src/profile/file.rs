@@ -12,7 +12,7 @@ use super::limits::{Cpus, IoWeight, Size, Span, Swap};
 use super::text::{
     Arch, Chost, Description, Feature, Folder, Keyword, License, Options, PackageLine, UseWord, Variable, VariableValue,
 };
-use super::{Archives, Backend, Tools};
+use super::{Archives, Backend, Method, MethodLine, Tools};
 use crate::atom::{Atom, CpuList, Name, NameError};
 use crate::config::{self, Diagnostic, Mirror, PortageProfile, Source};
 
@@ -31,6 +31,8 @@ pub struct ProfileFile {
     pub(super) portage_profile: Option<Spanned<PortageProfile>>,
     pub(super) arch: Option<Spanned<Arch>>,
     pub(super) chost: Option<Spanned<Chost>>,
+    pub(super) method: Option<Spanned<Method>>,
+    pub(super) build_side: Option<Spanned<Name>>,
     #[serde(default)]
     pub(super) flags: FlagsTable,
     #[serde(default, rename = "use")]
@@ -90,6 +92,7 @@ pub(super) struct PackageTable {
     pub(super) unmask: Vec<Spanned<PackageLine>>,
     pub(super) env: Vec<Spanned<PackageLine>>,
     pub(super) provided: Vec<Spanned<PackageLine>>,
+    pub(super) method: Vec<Spanned<MethodLine>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

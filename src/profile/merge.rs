@@ -10,7 +10,7 @@ use super::limits::{Cpus, IoWeight, Size, Span, Swap};
 use super::text::{
     Arch, Chost, Description, Feature, Folder, Keyword, License, Options, PackageLine, UseWord, Variable, VariableValue,
 };
-use super::{Archives, Backend, Tools};
+use super::{Archives, Backend, Method, MethodLine, Tools};
 use crate::atom::{Atom, CpuList, Name};
 use crate::config::{At, Mirror, PortageProfile, Source, plain};
 
@@ -24,6 +24,8 @@ pub(super) struct Merged {
     pub(super) portage_profile: Option<At<PortageProfile>>,
     pub(super) arch: Option<At<Arch>>,
     pub(super) chost: Option<At<Chost>>,
+    pub(super) method: Option<At<Method>>,
+    pub(super) build_side: Option<At<Name>>,
     pub(super) cflags: Option<At<Options>>,
     pub(super) cxxflags: Option<At<Options>>,
     pub(super) fflags: Option<At<Options>>,
@@ -42,6 +44,7 @@ pub(super) struct Merged {
     pub(super) package_unmask: Vec<At<PackageLine>>,
     pub(super) package_env: Vec<At<PackageLine>>,
     pub(super) package_provided: Vec<At<PackageLine>>,
+    pub(super) package_method: Vec<At<MethodLine>>,
     pub(super) patches: Vec<At<Folder>>,
     pub(super) sets: BTreeMap<Name, At<Vec<Atom>>>,
     pub(super) env: BTreeMap<Variable, At<VariableValue>>,
@@ -75,6 +78,8 @@ impl Merged {
         over(&mut self.portage_profile, file.portage_profile, source);
         over(&mut self.arch, file.arch, source);
         over(&mut self.chost, file.chost, source);
+        over(&mut self.method, file.method, source);
+        over(&mut self.build_side, file.build_side, source);
         over(&mut self.cflags, flags.cflags, source);
         over(&mut self.cxxflags, flags.cxxflags, source);
         over(&mut self.fflags, flags.fflags, source);
@@ -94,6 +99,7 @@ impl Merged {
         more(&mut self.package_unmask, package.unmask, source);
         more(&mut self.package_env, package.env, source);
         more(&mut self.package_provided, package.provided, source);
+        more(&mut self.package_method, package.method, source);
         more(&mut self.patches, OneOrMany::each(file.patches), source);
         self.sets.extend(file.sets.into_iter().map(|(name, atoms)| (name, At::new(plain(atoms), source))));
         self.env.extend(file.env.into_iter().map(|(name, value)| (name, At::new(value, source))));

@@ -24,6 +24,8 @@ impl Profile {
         out.one("portage-profile", &self.portage_profile);
         out.one("arch", &self.arch);
         out.one("chost", &self.chost);
+        out.one("method", self.method);
+        out.maybe("build-side", self.build_side.as_ref());
         out.list("use", &self.use_);
         out.list("accept-keywords", &self.accept_keywords);
         out.list("accept-license", &self.accept_license);
@@ -59,6 +61,7 @@ impl Profile {
             out.list("package.unmask", &self.package.unmask);
             out.list("package.env", &self.package.env);
             out.list("package.provided", &self.package.provided);
+            out.list("package.method", &self.package.method);
         });
         out.table("sets", |out| {
             for (name, atoms) in &self.sets {
