@@ -31,6 +31,7 @@ use crate::sandbox::{IdRange, range};
 use crate::state::{self, Lease, State, StateError};
 
 mod apt;
+mod cross;
 mod customise;
 mod debian;
 mod definition;
@@ -40,6 +41,7 @@ mod lock;
 mod wheel;
 
 pub use apt::AptError;
+pub use cross::Cross;
 pub use definition::{
     Archive, Base, Definition, DefinitionError, Folder, Group, Kind, Recipe, Replacement, SourceDate, Text, User,
     Wheel, Word,

@@ -25,8 +25,10 @@ pub(super) const CONFIG_FILE: &str = "bindery.toml";
 /// What is built in: kind, name, text.
 const EMBEDDED: &[(Kind, &str, &str)] = &[
     (Kind::Profile, "amd64", include_str!("../../profiles/amd64.toml")),
+    (Kind::Profile, "sparc64", include_str!("../../profiles/sparc64.toml")),
     (Kind::Profile, "x86-64-v3", include_str!("../../profiles/x86-64-v3.toml")),
     (Kind::Image, "debian-portage", include_str!("../../images/debian-portage.toml")),
+    (Kind::Image, "debian-portage-cross-sparc64", include_str!("../../images/debian-portage-cross-sparc64.toml")),
 ];
 
 /// The `bindery.toml` that is built in.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use super::cross::{self, Cross};
 use crate::atom::{Name, RootPath};
 use crate::config::Uri;
 use crate::digest::Digest;
@@ -19,7 +20,10 @@ const MAKER: u32 = 1;
 const VERSION: u32 = 1;
 
 /// Definitions that come with the program, for when no folder has one of that name.
-const SHIPPED: [(&str, &str); 1] = [("debian-portage", include_str!("../../images/debian-portage.toml"))];
+const SHIPPED: [(&str, &str); 2] = [
+    ("debian-portage", include_str!("../../images/debian-portage.toml")),
+    ("debian-portage-cross-sparc64", include_str!("../../images/debian-portage-cross-sparc64.toml")),
+];
 
 /// One image's definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub struct Definition {
     pub name: Name,
     /// The file; nothing for one that comes with the program.
     pub file: Option<PathBuf>,
+    /// The definition that it stands on, if any; what that says is in `recipe`.
+    pub inherits: Option<Name>,
     /// What it says.
     pub recipe: Recipe,
 }
@@ -86,6 +92,9 @@ pub struct Recipe {
     /// What every build may take for granted; without it, all that the image holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
+    /// What it cross builds for, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross: Option<Cross>,
 }
 
 /// What of an image builds see: these packages and what they depend on (`docs/rooms.md`).
@@ -108,7 +117,11 @@ impl Definition {
     pub fn setup(&self) -> Digest {
         let Recipe { drop, groups, users, folders, links, files, replacements, environment, .. } = &self.recipe;
         let all = (drop, groups, users, folders, links, files, replacements, environment);
-        Digest::of(serde_json::to_vec(&all).expect("a definition is plain data"))
+        let json = match &self.recipe.cross {
+            None => serde_json::to_vec(&all),
+            Some(cross) => serde_json::to_vec(&(all, cross)),
+        };
+        Digest::of(json.expect("a definition is plain data"))
     }
 }
 
@@ -312,7 +325,10 @@ impl From<SourceDate> for String {
 impl Recipe {
     /// Reads a definition's text.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        let recipe: Self = toml::from_str(text)?;
+        Self::checked(toml::from_str(text)?)
+    }
+
+    fn checked(recipe: Self) -> Result<Self, toml::de::Error> {
         recipe.check().map_err(serde::de::Error::custom)?;
         Ok(recipe)
     }
@@ -358,8 +374,8 @@ impl Recipe {
 impl Definition {
     /// Returns the digest of what the definition means.
     pub fn digest(&self) -> Digest {
-        // Description and base make no difference to what is made.
-        let recipe = Recipe { description: String::new(), base: None, ..self.recipe.clone() };
+        // Description, base and what it is called to build for make no difference to what is made.
+        let recipe = Recipe { description: String::new(), base: None, cross: None, ..self.recipe.clone() };
         Digest::of(serde_json::to_vec(&(MAKER, recipe)).expect("a recipe has only plain fields"))
     }
 
@@ -367,7 +383,8 @@ impl Definition {
     pub fn load(file: &Path) -> Result<Self, DefinitionError> {
         let name = file.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
         let name = name.ok_or_else(|| DefinitionError::FileName(file.to_path_buf()))?;
-        Self::read(name, &fs::read_to_string(file)?, Some(file.to_path_buf()))
+        let beside: Vec<PathBuf> = file.parent().map(Path::to_path_buf).into_iter().collect();
+        Self::read(name, &fs::read_to_string(file)?, Some(file.to_path_buf()), &beside)
     }
 
     /// Finds the definition of a name in the first of `folders` that has one, else among those that come with the
@@ -375,10 +392,10 @@ impl Definition {
     pub fn find(name: &Name, folders: &[PathBuf]) -> Result<Self, DefinitionError> {
         let file = format!("{name}.toml");
         if let Some(file) = folders.iter().map(|dir| dir.join(&file)).find(|file| file.is_file()) {
-            return Self::load(&file);
+            return Self::read(name.clone(), &fs::read_to_string(&file)?, Some(file), folders);
         }
         match SHIPPED.iter().find(|(shipped, _)| *shipped == name.as_str()) {
-            Some((_, text)) => Self::read(name.clone(), text, None),
+            Some((_, text)) => Self::read(name.clone(), text, None, folders),
             None => Err(DefinitionError::Unknown {
                 name: name.clone(),
                 known: Self::names(folders)?,
@@ -399,14 +416,44 @@ impl Definition {
         Ok(names)
     }
 
-    fn read(name: Name, text: &str, file: Option<PathBuf>) -> Result<Self, DefinitionError> {
-        match Recipe::parse(text) {
-            Ok(recipe) => Ok(Self { name, file, recipe }),
-            Err(source) => {
-                let shown = file.map_or_else(|| format!("{name}.toml (shipped)"), |file| file.display().to_string());
-                Err(DefinitionError::Parse { file: shown, source: Box::new(source) })
-            }
+    fn read(name: Name, text: &str, file: Option<PathBuf>, folders: &[PathBuf]) -> Result<Self, DefinitionError> {
+        let shown = file.as_ref().map_or_else(|| format!("{name}.toml (shipped)"), |file| file.display().to_string());
+        let parse = |source| DefinitionError::Parse { file: shown.clone(), source: Box::new(source) };
+        // Whole, so that what is wrong is told with its place, unless it stands on another.
+        if !toml::from_str::<toml::Table>(text).is_ok_and(|table| table.contains_key("inherits")) {
+            let recipe = Recipe::parse(text).map_err(parse)?;
+            return Ok(Self { name, file, inherits: None, recipe });
         }
+        let (table, inherits) =
+            cross::inherited(text, &|parent: &Name| Self::text(parent, folders)).map_err(|e| match e {
+                Unread::Wrong(source) => parse(source),
+                Unread::Other(error) => *error,
+            })?;
+        let recipe = table.try_into().and_then(Recipe::checked).map_err(parse)?;
+        Ok(Self { name, file, inherits, recipe })
+    }
+
+    fn text(name: &Name, folders: &[PathBuf]) -> Result<String, Unread> {
+        let file = format!("{name}.toml");
+        if let Some(file) = folders.iter().map(|dir| dir.join(&file)).find(|file| file.is_file()) {
+            return fs::read_to_string(&file).map_err(|e| Unread::Other(Box::new(e.into())));
+        }
+        let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == name.as_str());
+        shipped.map(|(_, text)| (*text).to_string()).ok_or_else(|| {
+            Unread::Wrong(serde::de::Error::custom(format!("it inherits `{name}`, and there is no such definition")))
+        })
+    }
+}
+
+/// Why a definition that another stands on cannot be read.
+enum Unread {
+    Wrong(toml::de::Error),
+    Other(Box<DefinitionError>),
+}
+
+impl From<toml::de::Error> for Unread {
+    fn from(error: toml::de::Error) -> Self {
+        Self::Wrong(error)
     }
 }
 

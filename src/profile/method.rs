@@ -57,7 +57,9 @@ impl FromStr for MethodLine {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             let shown: String = text.chars().take(100).flat_map(char::escape_debug).collect();
-            format!("`{shown}` is not `CATEGORY/NAME METHOD` (as `app-misc/hello native`; auto, native, cross, emulated)")
+            format!(
+                "`{shown}` is not `CATEGORY/NAME METHOD` (as `app-misc/hello native`; auto, native, cross, emulated)"
+            )
         };
         let (package, method) = text.split_once(' ').ok_or_else(wrong)?;
         let part = |part: &str| {
