@@ -9,6 +9,7 @@ mod bench;
 mod bundle;
 mod chain;
 mod client;
+mod cross;
 mod everywhere;
 #[path = "../common/executable.rs"]
 mod executable;
