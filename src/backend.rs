@@ -7,7 +7,8 @@
 //! Where things are inside a root is the same for every backend and every step:
 //!
 //! ```text
-//! /etc/portage                  the configuration                              read-only
+//! /etc/portage                  the configuration; in a cross build the build side's                   read-only
+//! /etc/bindery/target/etc/portage   in a cross build, the configuration of what is built   read-only
 //! /var/db/repos/NAME            each tree                                      read-only
 //! /var/cache/distfiles          source archives                                read-only
 //! /var/cache/bindery/packages   finished packages that a build root starts with, and their index   read-only
@@ -31,15 +32,16 @@ use crate::fs::{self, PathError};
 pub use missing::Missing;
 pub use portage::index::{PackageFile, package_path};
 pub use resolution::{Problem, Resolution, ResolutionError};
-pub use settings::{PackageList, Settings, Tree};
+pub use settings::{Cross, PackageList, Settings, Tree};
 
 /// One package manager.
 pub trait Backend: fmt::Debug + Sync {
     /// Returns the name that profiles call it by.
     fn name(&self) -> &'static str;
 
-    /// Returns the folder inside a root that the configuration is mounted on.
-    fn configuration_path(&self) -> RootPath;
+    /// Returns the folder inside a root that the configuration is mounted on; in a cross build that of what is built: the
+    /// build side's is where it always is.
+    fn configuration_path(&self, cross: Option<&Cross>) -> RootPath;
 
     /// Returns the files of that folder.
     fn configuration(&self, settings: &Settings) -> Result<Configuration, SettingsError>;
@@ -49,7 +51,7 @@ pub trait Backend: fmt::Debug + Sync {
     fn with_jobs(&self, dir: &Path, jobs: u32) -> Result<Option<(PathBuf, String)>, PathError>;
 
     /// Returns what to run to learn what some atoms need. Sets are the caller's to expand.
-    fn resolve(&self, atoms: &[Atom]) -> Step;
+    fn resolve(&self, atoms: &[Atom], cross: Option<&Cross>) -> Step;
 
     /// Reads what the step of [`Backend::resolve`] left on standard output, which is not to be trusted.
     fn resolution(&self, output: &[u8]) -> Result<Resolution, ResolutionError>;
@@ -73,6 +75,8 @@ pub trait Backend: fmt::Debug + Sync {
 
 /// Where finished packages are mounted.
 pub const PACKAGES: &str = "/var/cache/bindery/packages";
+/// Where those of the build side are, in a cross build.
+pub const TOOLS: &str = "/var/cache/bindery/tools";
 /// Where a build leaves its package.
 pub const BUILT: &str = "/var/cache/bindery/built";
 /// Where source archives are mounted.
@@ -108,6 +112,8 @@ pub struct Build<'a> {
     pub needs: &'a [Cpv],
     /// `SOURCE_DATE_EPOCH`: seconds since 1970 that builds may write into what they make.
     pub source_date: u64,
+    /// The other side, where it is cross built, and the packages of [`TOOLS`] that the root starts with there.
+    pub cross: Option<(&'a Cross, &'a [Cpv])>,
 }
 
 /// The files of a package manager's configuration, by their path in its folder.

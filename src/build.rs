@@ -19,6 +19,7 @@ use crate::sandbox::{self, IdRange, Together};
 use crate::state::{Lease, Lock, State};
 use crate::{distfiles, process};
 
+mod across;
 mod answer;
 mod bundle;
 mod detail;
@@ -28,6 +29,7 @@ mod explain;
 mod fetch;
 mod finish;
 mod ground;
+mod method;
 mod one;
 mod outlook;
 mod phases;
@@ -46,6 +48,7 @@ mod workers;
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};
 pub use explain::{Addition, Explanation};
+pub use method::{Elsewhere, MethodError};
 use one::Shop;
 pub use outlook::{Kept, Outlook};
 pub use prepare::{Prepared, emulator, image, prepare};
@@ -98,6 +101,26 @@ pub fn build(
     asked: &[String],
     on: Sink<'_>,
 ) -> Result<Status, BuildError> {
+    build_for(host, profile, atoms, asked, Purpose::Publish, on)
+}
+
+/// What packages are built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To be published.
+    Publish,
+    /// To run while others are cross built: they stay in the pool.
+    BuildSide,
+}
+
+fn build_for(
+    host: &Host<'_>,
+    profile: &Profile,
+    atoms: &[Atom],
+    asked: &[String],
+    purpose: Purpose,
+    on: Sink<'_>,
+) -> Result<Status, BuildError> {
     let dir = host.state.profile(&profile.name);
     let held = dir.lock()?;
     // Before anything is built: it would be of no use without.
@@ -107,8 +130,8 @@ pub fn build(
     let started = Event::RunStarted { run: record.status.id.clone(), profile: profile.name.clone() };
     record.tell(started, on);
     let layers = collect::in_use(host.state)?;
-    let result =
-        run(host, profile, atoms, &held, &key, &mut record, on).map_err(|error| error.or_interrupted(host.cancel));
+    let result = run(host, profile, atoms, &held, &key, purpose, &mut record, on)
+        .map_err(|error| error.or_interrupted(host.cancel));
     drop(layers);
     collect_layers(host, &mut |event| record.tell(event, on));
     let outcome = match &result {
@@ -136,19 +159,22 @@ fn collect_layers(host: &Host<'_>, on: Sink<'_>) {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "each is one thing that a run has")]
 fn run(
     host: &Host<'_>,
     profile: &Profile,
     atoms: &[Atom],
     held: &Lock,
     key: &SigningKey,
+    purpose: Purpose,
     record: &mut Record,
     on: Sink<'_>,
 ) -> Result<(), BuildError> {
     let pool = Pool::open(&host.state.profile(&profile.name));
     pool.clean(held)?;
     let configuration = record.dir().join("portage");
-    let prepared = prepare(host, profile, atoms, &configuration, &mut |event| record.tell(event, on))?;
+    let mut prepared = prepare(host, profile, atoms, &configuration, &mut |event| record.tell(event, on))?;
+    across::build(host, &mut prepared, &mut |event| record.tell(event, on))?;
     record.write_json("plan.json", &prepared.plan)?;
     for entry in &prepared.altered {
         let aside = pool.set_aside(held, entry)?;
@@ -175,7 +201,10 @@ fn run(
     let (prepared, pool, together) = (&prepared, &pool, shared.as_ref());
     let shop = Shop { host: &builders, profile, prepared, pool, held, key, source_date, limits, run, together };
     let stop = workers::Stop { asked: host.cancel, told: &told };
-    let published = workers::build(&shop, most, stop, record, on).and_then(|ready| publish::publish(&shop, &ready));
+    let published = workers::build(&shop, most, stop, record, on).and_then(|ready| match purpose {
+        Purpose::Publish => publish::publish(&shop, &ready),
+        Purpose::BuildSide => Ok(None),
+    });
     let closed = shared.map_or(Ok(()), Together::close);
     let published = published?;
     closed?;

@@ -32,6 +32,7 @@ use crate::state::{self, Lease, State};
 use places::Places;
 
 mod apt;
+mod cross;
 mod customise;
 mod debian;
 mod definition;
@@ -45,6 +46,7 @@ mod tools;
 mod wheel;
 
 pub use apt::AptError;
+pub use cross::Cross;
 pub use definition::{
     Archive, Base, Definition, DefinitionError, Folder, Group, Kind, Recipe, Replacement, SourceDate, Text, User,
     Wheel, Word,

@@ -71,6 +71,9 @@ pub struct Planned {
     pub use_flags: BTreeSet<Word>,
     /// What its build root starts with, in the order in which that is put there.
     pub needs: Vec<Cpv>,
+    /// In a cross build, what it starts with on the build side, likewise ([`Side`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<Cpv>,
     /// What each of these is there for.
     #[serde(default)]
     pub roles: BTreeMap<Cpv, BTreeSet<Role>>,
@@ -189,6 +192,17 @@ pub struct Stock {
     pub share: bool,
     /// Which differences count.
     pub policy: Policy,
+    /// In a cross build, what runs meanwhile.
+    pub side: Side,
+}
+
+/// What runs while packages are cross built: packages of the build side, which are no part of the plan.
+#[derive(Debug, Clone, Default)]
+pub struct Side {
+    /// For each package of the plan, what its build root starts with there, in the order in which that is put there.
+    pub tools: BTreeMap<Cpv, Vec<Cpv>>,
+    /// What each of these is and offers, as far as they are built.
+    pub known: BTreeMap<Cpv, (Identity, Output)>,
 }
 
 /// What is known of packages that need not be looked at again: they are there, or will be used as they are.
@@ -236,6 +250,7 @@ impl Plan {
                 iuse: package.iuse.clone(),
                 use_flags: package.use_flags.clone(),
                 needs: node.needs,
+                tools: stock.side.tools.get(&package.cpv).cloned().unwrap_or_default(),
                 roles: node.roles,
                 declared: node.declared,
                 runtime: node.runtime,
@@ -244,7 +259,7 @@ impl Plan {
                 request: requests.remove(&package.cpv).unwrap_or_default(),
                 action: Action::Build(Reason::Forced),
             };
-            planned.complete(&identities, &settled);
+            planned.complete(&identities, &settled, &stock.side);
             if !forced.contains(&planned.cpv) {
                 planned.action = planned.decide(stock, &settled);
             }
@@ -277,13 +292,16 @@ impl Planned {
     /// Looks at a package again when all that it is built with is there: completes its request with their output
     /// digests, and decides what is to be done. `identities` are [`Plan::identities`], `settled` is what it is built with.
     pub fn settle(&mut self, identities: &BTreeMap<Cpv, Identity>, settled: &Settled, stock: &Stock) {
-        self.complete(identities, settled);
+        self.complete(identities, settled, &stock.side);
         if self.action != Action::Build(Reason::Forced) {
             self.action = self.decide(stock, settled);
         }
     }
 
-    fn complete(&mut self, identities: &BTreeMap<Cpv, Identity>, settled: &Settled) {
+    fn complete(&mut self, identities: &BTreeMap<Cpv, Identity>, settled: &Settled, side: &Side) {
+        for (cpv, (identity, output)) in self.tools.iter().filter_map(|cpv| side.known.get_key_value(cpv)) {
+            self.request.set_tool(cpv, identity, output);
+        }
         for cpv in &self.needs {
             if let (Some(output), Some(identity)) = (settled.outputs.get(cpv), identities.get(cpv)) {
                 let roles = self.roles.get(cpv).cloned().unwrap_or_default();
@@ -308,7 +326,9 @@ impl Planned {
     }
 
     fn decide(&self, stock: &Stock, settled: &Settled) -> Action {
-        let pending: Vec<Cpv> = self.needs.iter().filter(|cpv| !settled.outputs.contains_key(cpv)).cloned().collect();
+        let needs = self.needs.iter().filter(|cpv| !settled.outputs.contains_key(cpv));
+        let tools = self.tools.iter().filter(|cpv| !stock.side.known.contains_key(cpv));
+        let pending: Vec<Cpv> = needs.chain(tools).cloned().collect();
         if pending.is_empty()
             && let Some(action) = self.use_again(stock, settled)
         {

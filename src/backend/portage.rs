@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use crate::atom::{Atom, Cpv, RootPath};
 use crate::backend::{
-    Backend, Build, Configuration, Failure, PackageFile, Resolution, ResolutionError, Settings, SettingsError, Step,
+    Backend, Build, Configuration, Cross, Failure, PackageFile, Resolution, ResolutionError, Settings, SettingsError,
+    Step,
 };
 use crate::fs::PathError;
 
@@ -25,8 +26,9 @@ impl Backend for Portage {
         "portage"
     }
 
-    fn configuration_path(&self) -> RootPath {
-        "/etc/portage".parse().expect("it is an absolute path")
+    fn configuration_path(&self, cross: Option<&Cross>) -> RootPath {
+        let path = if cross.is_some() { format!("{TARGET}/etc/portage") } else { "/etc/portage".to_string() };
+        path.parse().expect("it is an absolute path")
     }
 
     fn configuration(&self, settings: &Settings) -> Result<Configuration, SettingsError> {
@@ -37,8 +39,8 @@ impl Backend for Portage {
         config::with_jobs(dir, jobs)
     }
 
-    fn resolve(&self, atoms: &[Atom]) -> Step {
-        resolve::step(atoms)
+    fn resolve(&self, atoms: &[Atom], cross: Option<&Cross>) -> Step {
+        resolve::step(atoms, cross)
     }
 
     fn resolution(&self, output: &[u8]) -> Result<Resolution, ResolutionError> {
@@ -64,6 +66,22 @@ impl Backend for Portage {
     fn failure(&self, log: &mut dyn Read) -> std::io::Result<Failure> {
         log::read(log)
     }
+}
+
+/// Below which folder Portage looks for the configuration of what is cross built (`PORTAGE_CONFIGROOT`).
+const TARGET: &str = "/etc/bindery/target";
+
+/// The variables that have Portage work for another root than its own (emerge(1), make.conf(5)).
+const CROSS: [&str; 3] = ["PORTAGE_CONFIGROOT", "ROOT", "SYSROOT"];
+
+/// Returns the environment of a cross build: what is built is put together, and looked for, below the sysroot.
+fn across(cross: Option<&Cross>) -> Vec<(String, String)> {
+    let mut env = environment();
+    if let Some(cross) = cross {
+        let sysroot = cross.sysroot.to_string();
+        env.extend(CROSS.map(str::to_string).into_iter().zip([TARGET.to_string(), sysroot.clone(), sysroot]));
+    }
+    env
 }
 
 /// Returns the environment that Portage runs in: nothing of the host's, no colours, no terminal, the same everywhere.

@@ -62,6 +62,9 @@ pub struct Resolution {
     /// Which package needs which.
     #[serde(default)]
     pub edges: Vec<Edge>,
+    /// In a cross build, which package needs which of the build side, to be built; those are in no list of packages here.
+    #[serde(default)]
+    pub tools: Vec<Edge>,
     /// The variables that configuration files set for every package.
     #[serde(default)]
     pub env: BTreeMap<Variable, String>,
@@ -267,6 +270,10 @@ impl Resolution {
         }
         match self.edges.iter().find(|edge| !known.contains(&edge.from) || !known.contains(&edge.to)) {
             Some(edge) => wrong(format!("`{}` needs `{}`, and one of them is unknown", edge.from, edge.to)),
+            None => Ok(()),
+        }?;
+        match self.tools.iter().find(|edge| !known.contains(&edge.from)) {
+            Some(edge) => wrong(format!("`{}` needs a tool, and is unknown", edge.from)),
             None => Ok(()),
         }
     }

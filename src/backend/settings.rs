@@ -33,6 +33,17 @@ pub struct Settings {
     pub portage_profile: String,
     /// How many jobs one build may run at a time.
     pub jobs: u32,
+    /// What is built on the build side, where packages are cross built.
+    pub cross: Option<Cross>,
+}
+
+/// A cross build's other side (PMS 8.1, 11.1): what runs, and where what is built for the profile is put together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cross {
+    /// `CBUILD`, as `x86_64-pc-linux-gnu`.
+    pub cbuild: String,
+    /// `SYSROOT`, and `ROOT`: a folder of the root.
+    pub sysroot: RootPath,
 }
 
 impl Settings {
@@ -86,6 +97,7 @@ impl Settings {
             trees: (0..).zip(&profile.trees).map(|(priority, name)| Tree { name: name.clone(), priority }).collect(),
             portage_profile: profile.portage_profile.to_string(),
             jobs,
+            cross: None,
         }
     }
 }
@@ -206,6 +218,7 @@ mod tests {
             ],
             portage_profile: "two:default".to_string(),
             jobs: 3,
+            cross: None,
         };
         assert_eq!(settings, expected);
     }

@@ -50,13 +50,13 @@ struct Question<'a> {
 }
 
 impl Answer {
-    /// Returns the place for the answer to a step. `trees` are where each is in the root; `configuration` is the folder on
-    /// the host.
+    /// Returns the place for the answer to a step. `trees` are where each is in the root; `configuration` are the
+    /// folders on the host.
     pub(super) fn to(
         state: &State,
         image: &Image,
         trees: &[(RootPath, &Tree)],
-        configuration: &Path,
+        configuration: &[PathBuf],
         step: &Step,
     ) -> Result<Self, PathError> {
         Self::of_program(env!("CARGO_PKG_VERSION"), state, image, trees, configuration, step)
@@ -67,7 +67,7 @@ impl Answer {
         state: &State,
         image: &Image,
         trees: &[(RootPath, &Tree)],
-        configuration: &Path,
+        configuration: &[PathBuf],
         step: &Step,
     ) -> Result<Self, PathError> {
         let question = Question {
@@ -75,7 +75,7 @@ impl Answer {
             program,
             image: &image.digest,
             trees: trees.iter().map(|(at, tree)| (at.to_string(), &tree.revision)).collect(),
-            configuration: list(configuration)?,
+            configuration: configuration.iter().map(|dir| list(dir)).collect::<Result<Vec<_>, _>>()?.concat(),
             args: &step.args,
             env: &step.env,
         };
@@ -181,7 +181,8 @@ mod tests {
         fn answer_to(&self, program: &str, atom: &str) -> Answer {
             let trees = [("/var/db/repos/tree".parse().unwrap(), &self.tree)];
             let step = Step { args: vec!["program".into(), atom.into()], env: Vec::new() };
-            Answer::of_program(program, &self.state, &self.image, &trees, &self.dir.path().join("conf"), &step).unwrap()
+            Answer::of_program(program, &self.state, &self.image, &trees, &[self.dir.path().join("conf")], &step)
+                .unwrap()
         }
     }
 

@@ -34,6 +34,9 @@ pub fn bundle(host: &Host<'_>, profile: &Profile, atom: &Atom, into: &Path, on: 
     let planned = prepared.plan.packages.last().ok_or_else(|| BuildError::NoStep { atom: atom.clone() })?;
     let pool = Pool::open(&host.state.profile(&profile.name));
     let ready = needed(&pool, &prepared, planned)?;
+    if let Some(tool) = prepared.across.as_ref().and_then(|across| across.lacks(&planned.tools)) {
+        return Err(BuildError::NotBuilt { cpv: planned.cpv.clone(), needed: Box::new(tool.clone()) });
+    }
     fetch::fetch(host, profile, &prepared, on)?;
     let packages = into.join("packages");
     // Copies, not links: the bundle may lie on another file system, and outlive the pool.
@@ -43,7 +46,12 @@ pub fn bundle(host: &Host<'_>, profile: &Profile, atom: &Atom, into: &Path, on: 
     one::lay_out(&pool, prepared.backend, &ground.install, &ready, &packages, place)?;
     let mut binds = prepared.mounts.binds();
     binds.push(Bind { from: packages, to: path(backend::PACKAGES), writable: false });
-    let build = Build { cpv: &planned.cpv, needs: &ground.install, source_date: host.source_date(profile) };
+    let across = prepared.across.as_ref();
+    if let Some(across) = across {
+        binds.extend(across.lay_out(&ground.tools, into, place)?);
+    }
+    let cross = across.map(|across| (&across.cross, ground.tools.as_slice()));
+    let build = Build { cpv: &planned.cpv, needs: &ground.install, source_date: host.source_date(profile), cross };
     let step = prepared.backend.build(&build);
     // The root of the spec is exchanged, so any will do.
     let root = Root { lower: prepared.image.layers.clone(), upper: Some("roots/bundle".into()) };

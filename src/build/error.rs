@@ -8,6 +8,7 @@ use crate::backend::{ResolutionError, SettingsError, UnknownBackend};
 use crate::binhost::generation::GenerationError;
 use crate::binhost::pool::PoolError;
 use crate::build::explain::{self, Explanation};
+use crate::build::method::MethodError;
 use crate::distfiles::FetchError;
 use crate::fs::PathError;
 use crate::image::ImageError;
@@ -51,6 +52,9 @@ pub enum BuildError {
     /// There is no image.
     #[error(transparent)]
     Image(Box<ImageError>),
+    /// Packages cannot be built in the way that is asked for.
+    #[error(transparent)]
+    Method(#[from] MethodError),
     /// A tree cannot be used.
     #[error(transparent)]
     Tree(Box<TreeError>),
@@ -199,6 +203,7 @@ impl BuildError {
         match self {
             Self::Interrupted => Blame::Signal,
             Self::Tree(_)
+            | Self::Method(_)
             | Self::Backend(_)
             | Self::Settings(_)
             | Self::Unsolvable { .. }
@@ -220,6 +225,7 @@ impl BuildError {
             Self::Refused { refusals, distfiles } if refusals.iter().any(|r| matches!(r.why, Why::Fetch(_))) => {
                 vec![format!("the folder of distfiles is `{}`", distfiles.display())]
             }
+            Self::Method(error) => error.hints(),
             _ => Vec::new(),
         }
     }

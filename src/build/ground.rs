@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::atom::Cpv;
+use crate::atom::{Cpv, RootPath};
 use crate::backend::Resolution;
 use crate::backend::resolution::Package;
 use crate::binhost::pool::Entry;
@@ -28,6 +28,8 @@ pub(super) struct Ground {
     pub(super) layers: Vec<Layer>,
     /// What is installed into it, in this order.
     pub(super) install: Vec<Cpv>,
+    /// In a cross build, likewise on the build side.
+    pub(super) tools: Vec<Cpv>,
 }
 
 /// Returns what a package's clean room starts from; `ready` says which build of each dependency.
@@ -38,17 +40,51 @@ pub(super) fn ground(
     ready: &BTreeMap<Cpv, Entry>,
     on: Sink<'_>,
 ) -> Result<Ground, BuildError> {
+    let (layers, install) = self::layers(host, prepared, &planned.cpv, &planned.needs, ready, on)?;
+    let (mut all, mut tools) = (layers.clone(), Vec::new());
+    if let Some((across, side)) = prepared.across.as_ref().and_then(|a| Some((a, a.prepared.as_deref()?))) {
+        let (more, rest) = self::layers(host, side, &planned.cpv, &planned.tools, &across.ready, on)?;
+        all.extend(more);
+        tools = rest;
+    }
+    // Many stacks share what is made for them.
+    let _turn = prepared.turns.take(["stack".to_string()]);
+    let bottom = bottom(host, prepared, !install.is_empty() || !tools.is_empty())?;
+    let usual = Merge::default();
+    let (lowest, image_digest) = (&bottom.0, &bottom.1);
+    let below = derive::Context { image: lowest, image_digest, ..context(host, prepared, &usual) };
+    match stack::stack(&below, &all, host.cancel) {
+        Ok(lower) => Ok(Ground { lower, layers, install, tools }),
+        // The package manager knows better, or says it in its own words.
+        Err(error @ (StackError::Collision { .. } | StackError::TooMany { .. })) => {
+            on(Event::Step { what: format!("everything that {} needs is installed: {error}", planned.cpv) });
+            let (lower, _) = self::bottom(host, prepared, true)?;
+            let (install, tools) = (planned.needs.clone(), planned.tools.clone());
+            Ok(Ground { lower, layers: Vec::new(), install, tools })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the layers of what `user` needs, in its order, and what of it is none and has to be installed.
+fn layers(
+    host: &Host<'_>,
+    prepared: &Prepared,
+    user: &Cpv,
+    needs: &[Cpv],
+    ready: &BTreeMap<Cpv, Entry>,
+    on: Sink<'_>,
+) -> Result<(Vec<Layer>, Vec<Cpv>), BuildError> {
     let mut found: BTreeMap<&Cpv, Derived> = BTreeMap::new();
     let usual = Merge::default();
     let context = |merge| context(host, prepared, merge);
     // Who needs the same at the same moment waits, and then finds it made.
-    let turn = prepared.turns.take(planned.needs.iter().map(ToString::to_string));
+    let turn = prepared.turns.take(needs.iter().map(ToString::to_string));
     // What is merged in the same way is derived at once.
     let mut rest: Vec<(&Cpv, &Entry, &Merge)> = Vec::new();
-    for cpv in &planned.needs {
-        let entry = ready
-            .get(cpv)
-            .ok_or_else(|| BuildError::Order { cpv: planned.cpv.clone(), needed: Box::new(cpv.clone()) })?;
+    for cpv in needs {
+        let entry =
+            ready.get(cpv).ok_or_else(|| BuildError::Order { cpv: user.clone(), needed: Box::new(cpv.clone()) })?;
         rest.push((cpv, entry, prepared.merges.get(cpv).unwrap_or(&usual)));
     }
     while let Some((.., merge)) = rest.first().copied() {
@@ -60,12 +96,15 @@ pub(super) fn ground(
     }
     drop(turn);
     let (mut layers, mut install) = (Vec::new(), Vec::new());
-    for cpv in &planned.needs {
+    for cpv in needs {
+        let merge = prepared.merges.get(cpv).unwrap_or(&usual);
         let derived = match found.remove(cpv).zip(ready.get(cpv)) {
-            Some((Derived::NotStackable(reasons), entry)) if reasons.iter().all(Reason::is_phase) => {
+            // Phases of what does not run here have to be run by the package manager of each root.
+            Some((Derived::NotStackable(reasons), entry))
+                if reasons.iter().all(Reason::is_phase) && merge.below().is_empty() =>
+            {
                 // Merged once by the package manager, which needs a little more for it.
                 let (image, image_digest) = &bottom(host, prepared, true)?;
-                let merge = prepared.merges.get(cpv).unwrap_or(&usual);
                 let context = derive::Context { image, image_digest, ..context(merge) };
                 Some(phases::derive(host, prepared, &context, entry, &layers, on)?)
             }
@@ -81,21 +120,7 @@ pub(super) fn ground(
             None => install.push(cpv.clone()),
         }
     }
-    // Many stacks share what is made for them.
-    let _turn = prepared.turns.take(["stack".to_string()]);
-    let bottom = bottom(host, prepared, !install.is_empty())?;
-    let (lowest, image_digest) = (&bottom.0, &bottom.1);
-    let below = derive::Context { image: lowest, image_digest, ..context(&usual) };
-    match stack::stack(&below, &layers, host.cancel) {
-        Ok(lower) => Ok(Ground { lower, layers, install }),
-        // The package manager knows better, or says it in its own words.
-        Err(error @ (StackError::Collision { .. } | StackError::TooMany { .. })) => {
-            on(Event::Step { what: format!("everything that {} needs is installed: {error}", planned.cpv) });
-            let (lower, _) = self::bottom(host, prepared, true)?;
-            Ok(Ground { lower, layers: Vec::new(), install: planned.needs.clone() })
-        }
-        Err(error) => Err(error.into()),
-    }
+    Ok((layers, install))
 }
 
 /// Returns where layers are kept, and what lies below those of a room.
@@ -134,12 +159,20 @@ pub(super) fn hidden(
 }
 
 /// Returns how each package of a resolution is merged; `configuration` is the folder that is mounted as the package
-/// manager's.
-pub(super) fn merges(resolution: &Resolution, configuration: &Path) -> BTreeMap<Cpv, Merge> {
+/// manager's, `sysroot` what packages are merged into, in a cross build.
+pub(super) fn merges(
+    resolution: &Resolution,
+    configuration: &Path,
+    sysroot: Option<&RootPath>,
+) -> BTreeMap<Cpv, Merge> {
     let profiles = resolution.bashrcs.first().map(ToString::to_string);
     let own = fs::symlink_metadata(&configuration.join("bashrc")).is_ok().then(|| "/etc/portage/bashrc".to_string());
     let bashrc = own.or(profiles);
-    let merge = |package: &Package| Merge::from(settings(resolution, package, bashrc.clone()));
+    let below = sysroot.map(|path| path.to_string().trim_matches('/').to_string()).unwrap_or_default();
+    let merge = |package: &Package| {
+        let settings = settings(resolution, package, bashrc.clone());
+        Merge::from(Settings { below: below.clone(), ..settings })
+    };
     resolution.packages.iter().map(|package| (package.cpv.clone(), merge(package))).collect()
 }
 
@@ -162,5 +195,6 @@ fn settings(resolution: &Resolution, package: &Package, bashrc: Option<String>) 
         config_protect_mask: value("CONFIG_PROTECT_MASK"),
         features,
         bashrc,
+        below: String::new(),
     }
 }

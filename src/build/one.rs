@@ -109,6 +109,11 @@ fn build_once(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result<Entry
     let dir = record::dir_of(&shop.run.dir, &planned.cpv);
     fs::create_dir_all(&dir)?;
     let log = dir.join("log");
+    if let Some(tool) = shop.prepared.across.as_ref().and_then(|across| across.lacks(&planned.tools)) {
+        let reason = format!("`{tool}`, which runs while it is built, could not be built");
+        fs::write_atomic(&log, format!("[bindery: {reason}]\n"), 0o644)?;
+        return Ok(Err(Failed { reason, telling: Vec::new(), log, by_memory: false, by_method: None }));
+    }
     let started = Instant::now();
     let purpose = format!("building {} for {}", planned.cpv, shop.profile.name);
     let mut room = Room::beside(shop.host, &purpose, shop.together)?;
@@ -179,7 +184,12 @@ fn build_in(
     let mut binds = shop.prepared.mounts.binds();
     binds.push(Bind { from: packages, to: path(backend::PACKAGES), writable: false });
     binds.extend(with_jobs(shop, *jobs, &scratch)?);
-    let build = Build { cpv: &planned.cpv, needs: &ground.install, source_date: shop.source_date };
+    let across = shop.prepared.across.as_ref();
+    if let Some(across) = across {
+        binds.extend(across.lay_out(&ground.tools, &scratch, fs::hard_link)?);
+    }
+    let cross = across.map(|across| (&across.cross, ground.tools.as_slice()));
+    let build = Build { cpv: &planned.cpv, needs: &ground.install, source_date: shop.source_date, cross };
     let mut log = Log::new(&dir.join("log"))?;
     let limits = shop.limits().clone();
     let watch = used::watch(host, shop.prepared, planned, ground)?;

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::atom::{Atom, Cpv, Name};
+use crate::atom::{Atom, Cpv, Name, RootPath};
 use crate::backend::{self, Backend, Resolution, Settings};
 use crate::binhost::pool::{Checked, Entry, Pool};
+use crate::build::across::{self, Across};
 use crate::build::answer::Answer;
 use crate::build::explain::Explanation;
-use crate::build::ground;
 use crate::build::room::{self, Mounts};
 use crate::build::turns::Turns;
 use crate::build::{BuildError, Host, Outlook, share};
+use crate::build::{ground, method};
 use crate::config::{self, Search};
 use crate::event::{Event, Sink};
 use crate::image::{self, Definition, Image, ImageError};
@@ -19,7 +20,7 @@ use crate::layer::derive::Merge;
 use crate::layer::hide::Hidden;
 use crate::package::Facts;
 use crate::plan::{self, Graph, Inputs, Output, Plan, Policy, Pooled, Request, Shells, Stock};
-use crate::profile::{Archives, Profile, Rebuild, Tools};
+use crate::profile::{Archives, Method, Profile, Rebuild, Tools};
 use crate::root;
 use crate::sandbox::{self, Emulator};
 use crate::state::ProfileDir;
@@ -61,6 +62,8 @@ pub struct Prepared {
     pub(super) processors: u32,
     /// Who is at work on which layer.
     pub(super) turns: Turns,
+    /// What runs meanwhile, in a cross build.
+    pub(super) across: Option<Across>,
 }
 
 /// Makes the plan for a profile. `configuration` is a folder to be made, which must stay as long as the plan is used.
@@ -72,24 +75,46 @@ pub fn prepare(
     on: Sink<'_>,
 ) -> Result<Prepared, BuildError> {
     // What takes no time to refuse comes before an image is made.
-    let trees = trees(host, profile, on)?;
+    let definition = Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
+        .map_err(ImageError::from)?;
+    let chosen = method::choose(host, profile, &definition)?;
+    let cross = chosen.as_ref().map(|(cross, _)| cross);
+    let mut trees = trees(host, profile, on)?;
     tree::check(&trees, &profile.portage_profile)?;
+    let own = trees.len();
     let context =
         image::Context { state: host.state, ids: host.ids, archives: &host.config.archives, cancel: host.cancel };
     let image = image(&context, &host.config.search, &profile.image, on)?;
     let backend = backend::find(&profile.backend.to_string())?;
     let processors = sandbox::processors(profile.limits.cpus, profile.limits.cpuset.as_ref());
     let jobs = jobs(host.jobs, processors);
-    let settings = Settings::of(profile, jobs);
+    let settings = Settings { cross: cross.cloned(), ..Settings::of(profile, jobs) };
     backend.configuration(&settings)?.write_with(&profile.patches, &profile.native, configuration)?;
+    let mut places: Vec<RootPath> = settings.trees.iter().map(backend::Tree::path).collect();
+    let mut configurations = vec![configuration.to_path_buf()];
+    // The package manager itself runs on the build side, which is configured as for that side's own packages.
+    if let Some((_, side)) = &chosen {
+        let own = Settings::of(side, jobs);
+        let dir = configuration.with_extension("build-side");
+        backend.configuration(&own)?.write_with(&side.patches, &side.native, &dir)?;
+        configurations.push(dir);
+        for (tree, settings) in self::trees(host, side, on)?.into_iter().zip(&own.trees) {
+            if !places.contains(&settings.path()) {
+                places.push(settings.path());
+                trees.push(tree);
+            }
+        }
+    }
     let mounts = Mounts {
-        trees: trees.iter().zip(&settings.trees).map(|(tree, s)| (s.path(), tree.path.clone())).collect(),
-        configuration: (backend.configuration_path(), configuration.to_path_buf()),
+        trees: places.iter().cloned().zip(trees.iter().map(|tree| tree.path.clone())).collect(),
+        build_side: configurations.get(1).map(|dir| (backend.configuration_path(None), dir.clone())),
+        configuration: (backend.configuration_path(cross), configuration.to_path_buf()),
         distfiles: host.state.distfiles(),
     };
-    let step = backend.resolve(atoms);
-    let seen: Vec<_> = settings.trees.iter().map(|settings| settings.path()).zip(&trees).collect();
-    let answer = Answer::to(host.state, &image, &seen, configuration, &step)?;
+    let step = backend.resolve(atoms, cross);
+    let seen: Vec<_> = places.into_iter().zip(&trees).collect();
+    let answer = Answer::to(host.state, &image, &seen, &configurations, &step)?;
+    drop(seen);
     let resolution = match answer.known().and_then(|known| backend.resolution(&known).ok()) {
         Some(resolution) => resolution,
         None => {
@@ -102,13 +127,27 @@ pub fn prepare(
             resolution
         }
     };
+    // What only the build side has is none of the profile's.
+    trees.truncate(own);
     check(host, profile, &trees, &resolution)?;
+    let used = match &chosen {
+        Some(_) => Method::Cross,
+        None if method::is_emulated(&definition) => Method::Emulated,
+        None => Method::Native,
+    };
+    method::check(profile, used, &resolution)?;
     let home = host.state.profile(&profile.name);
     let checked = Pool::open(&home).check()?;
-    let mut stock =
-        Stock { own: pooled(&checked), others: BTreeMap::new(), share: profile.share, policy: policy(profile.rebuild) };
-    let definition = Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
-        .map_err(ImageError::from)?;
+    let (across, side) = match chosen {
+        Some(chosen) => {
+            let dir = configuration.with_extension("tools");
+            let (across, side) = across::prepare(host, chosen, &resolution, &dir, on)?;
+            (Some(across), side)
+        }
+        None => (None, plan::Side::default()),
+    };
+    let (own, share, policy) = (pooled(&checked), profile.share, policy(profile.rebuild));
+    let mut stock = Stock { own, others: BTreeMap::new(), share, policy, side };
     let hidden = ground::hidden(host, &image, &definition, false)?;
     let (toolchain, setup) = (toolchain(&image, &definition, hidden.as_ref()), definition.setup());
     let inputs = Inputs {
@@ -120,7 +159,8 @@ pub fn prepare(
         shells: Shells::default(),
     };
     let plan = decide(&inputs, &mut stock, host, profile)?;
-    let merges = ground::merges(&resolution, configuration);
+    let sysroot = across.as_ref().map(|across| &across.cross.sysroot);
+    let merges = ground::merges(&resolution, configuration, sysroot);
     let outlook = Outlook::of(&plan, &checked.good, &home)?;
     let bottom = hidden.iter().map(|hidden| &hidden.layer).chain(&image.layers).cloned().collect();
     let (limits, altered, turns) = (room::limits(profile), checked.altered, Turns::default());
@@ -142,6 +182,7 @@ pub fn prepare(
         jobs,
         processors,
         turns,
+        across,
     })
 }
 
@@ -168,6 +209,8 @@ impl Prepared {
             jobs: prepared.jobs,
             processors: prepared.processors,
             turns: Turns::default(),
+            // What is emulated is not cross built.
+            across: None,
         })
     }
 }

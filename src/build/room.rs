@@ -28,6 +28,8 @@ pub(super) struct Mounts {
     pub(super) trees: Vec<(RootPath, PathBuf)>,
     /// The package manager's configuration: where, and the folder that holds it.
     pub(super) configuration: (RootPath, PathBuf),
+    /// Likewise, that of the build side, in a cross build.
+    pub(super) build_side: Option<(RootPath, PathBuf)>,
     /// Source archives.
     pub(super) distfiles: PathBuf,
 }
@@ -41,7 +43,7 @@ impl Mounts {
     /// Returns the binds for a root.
     pub(super) fn binds(&self) -> Vec<Bind> {
         let distfiles = (path(backend::DISTFILES), self.distfiles.clone());
-        let all = self.trees.iter().chain([&self.configuration, &distfiles]);
+        let all = self.trees.iter().chain([&self.configuration, &distfiles]).chain(&self.build_side);
         all.map(|(to, from)| Bind { from: from.clone(), to: to.clone(), writable: false }).collect()
     }
 }

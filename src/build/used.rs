@@ -50,7 +50,7 @@ pub(super) fn watch(
     let mut all_unknown = |why: &str| {
         watch.unknown = planned.declared.iter().map(|cpv| (cpv.clone(), why.to_string())).collect();
     };
-    if !ground.install.is_empty() {
+    if !ground.install.is_empty() || !ground.tools.is_empty() {
         all_unknown("some of what the package needs was installed into its room, which opens everything");
         return Ok(watch);
     }

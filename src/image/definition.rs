@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
+use super::cross::{self, Cross};
 use crate::atom::{Name, RootPath};
-use crate::config::Uri;
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
 
-mod like;
+mod parts;
+
+pub use parts::{Archive, Folder, Group, Replacement, SourceDate, Text, User, Wheel, Word};
 
 /// Part of every definition's digest, raised when this program makes something else of the same definition.
 const MAKER: u32 = 1;
@@ -21,9 +22,10 @@ const MAKER: u32 = 1;
 const VERSION: u32 = 1;
 
 /// Definitions that come with the program, for when no folder has one of that name.
-const SHIPPED: [(&str, &str); 4] = [
+const SHIPPED: [(&str, &str); 5] = [
     ("debian-portage", include_str!("../../images/debian-portage.toml")),
     ("debian-portage-arm64", include_str!("../../images/debian-portage-arm64.toml")),
+    ("debian-portage-cross-sparc64", include_str!("../../images/debian-portage-cross-sparc64.toml")),
     ("native-tools-arm64", include_str!("../../images/native-tools-arm64.toml")),
     ("qemu-user", include_str!("../../images/qemu-user.toml")),
 ];
@@ -35,6 +37,8 @@ pub struct Definition {
     pub name: Name,
     /// The file; nothing for one that comes with the program.
     pub file: Option<PathBuf>,
+    /// The definition that it stands on, if any; what that says is in `recipe`.
+    pub inherits: Option<Name>,
     /// What it says.
     pub recipe: Recipe,
 }
@@ -108,6 +112,9 @@ pub struct Recipe {
     /// What every build may take for granted; without it, all that the image holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
+    /// What it cross builds for, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross: Option<Cross>,
 }
 
 /// What of an image builds see: these packages and what they depend on (`docs/rooms.md`).
@@ -130,7 +137,11 @@ impl Definition {
     pub fn setup(&self) -> Digest {
         let Recipe { drop, groups, users, folders, links, files, replacements, environment, .. } = &self.recipe;
         let all = (drop, groups, users, folders, links, files, replacements, environment);
-        Digest::of(serde_json::to_vec(&all).expect("a definition is plain data"))
+        let json = match &self.recipe.cross {
+            None => serde_json::to_vec(&all),
+            Some(cross) => serde_json::to_vec(&(all, cross)),
+        };
+        Digest::of(json.expect("a definition is plain data"))
     }
 }
 
@@ -144,208 +155,13 @@ pub enum Kind {
     DebianFiles,
 }
 
-/// One archive: a server's folder with several suites.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Archive {
-    /// The label its Release files carry, by which the host's own apt source for it is found.
-    pub label: String,
-    /// Suites taken from it.
-    pub suites: Vec<Word>,
-    /// Used where neither `bindery.toml` nor the host's apt knows where an archive with that label is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default: Option<Uri>,
-    /// The keys that sign it, where the host has that file; else apt's trusted ones.
-    pub keyring: RootPath,
-}
-
-/// A wheel on PyPI.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Wheel {
-    /// The project.
-    pub name: Word,
-    /// The version.
-    pub version: Word,
-    /// Of the wheel's file.
-    pub sha256: Digest,
-}
-
-/// A group.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Group {
-    /// Its name.
-    pub name: Name,
-    /// Its id.
-    pub id: u16,
-}
-
-/// A user.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct User {
-    /// Its name.
-    pub name: Name,
-    /// Its id.
-    pub id: u16,
-    /// Its group's id.
-    pub group: u16,
-    /// Its home folder.
-    pub home: RootPath,
-    /// Its shell.
-    #[serde(default = "no_shell")]
-    pub shell: RootPath,
-    /// The full name.
-    #[serde(default)]
-    pub comment: String,
-}
-
-/// A folder.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Folder {
-    /// Where.
-    pub path: RootPath,
-    /// Whose.
-    #[serde(default)]
-    pub owner: u16,
-    /// Whose group's.
-    #[serde(default)]
-    pub group: u16,
-    /// Permission bits.
-    #[serde(default = "folder_mode")]
-    pub mode: u16,
-}
-
-/// A file with its content.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Text {
-    /// Where.
-    pub path: RootPath,
-    /// What is in it.
-    pub text: String,
-    /// Permission bits.
-    #[serde(default = "file_mode")]
-    pub mode: u16,
-}
-
-/// A change in a file.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Replacement {
-    /// In which file.
-    pub path: RootPath,
-    /// What is there exactly once.
-    pub text: String,
-    /// What is to stand there.
-    pub with: String,
-}
-
-fn no_shell() -> RootPath {
-    "/usr/sbin/nologin".parse().expect("it is absolute")
-}
-const fn folder_mode() -> u16 {
-    0o755
-}
-const fn file_mode() -> u16 {
-    0o644
-}
-
-/// Declares a text that is checked when it is read.
-macro_rules! checked_text {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $check:expr) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-        #[serde(into = "String", try_from = "String")]
-        pub struct $name(String);
-        impl $name {
-            /// Returns the text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-        impl TryFrom<String> for $name {
-            type Error = String;
-            fn try_from(text: String) -> Result<Self, String> {
-                let check: fn(&str) -> bool = $check;
-                if check(&text) {
-                    return Ok(Self(text));
-                }
-                let shown: String = text.chars().take(100).flat_map(char::escape_debug).collect();
-                Err(format!(concat!("`{}` is not ", $what), shown))
-            }
-        }
-        impl From<$name> for String {
-            fn from(text: $name) -> Self {
-                text.0
-            }
-        }
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
-}
-
-checked_text! {
-    /// A name or version as Debian and PyPI have them: never an option of a program, never several words.
-    Word, "a name or version (letters, digits, `.`, `+`, `-`, `_`, `~`, `:`; starting with a letter or digit)", |text| {
-        text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.len() <= 128
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".+-_~:".contains(&b))
-    }
-}
-
-/// A time that the text of a definition gives.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct SourceDate {
-    text: String,
-    seconds: u64,
-}
-
-impl SourceDate {
-    /// Returns the seconds since 1970.
-    pub fn seconds(&self) -> u64 {
-        self.seconds
-    }
-    /// Returns the time as the definition has it.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-}
-
-impl TryFrom<String> for SourceDate {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let time = humantime::parse_rfc3339(&text).ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let seconds = time.map(|t| t.as_secs()).filter(|seconds| *seconds < 1 << 33);
-        seconds.map(|seconds| Self { text, seconds }).ok_or("not a time such as `2025-08-09T00:00:00Z`".to_string())
-    }
-}
-
-impl From<SourceDate> for String {
-    fn from(date: SourceDate) -> Self {
-        date.text
-    }
-}
-
 impl Recipe {
     /// Reads a definition's text.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        Self::parse_beside(text, None)
+        Self::checked(toml::from_str(text)?)
     }
 
-    /// Likewise; a definition that `inherits` another, of the folder `beside` or one that comes with the program, says only
-    /// what is different.
-    fn parse_beside(text: &str, beside: Option<&Path>) -> Result<Self, toml::de::Error> {
-        let recipe = match like::whole(text, beside)? {
-            Some(whole) => serde::Deserialize::deserialize(whole)?,
-            None => toml::from_str::<Self>(text)?,
-        };
+    fn checked(recipe: Self) -> Result<Self, toml::de::Error> {
         recipe.check().map_err(serde::de::Error::custom)?;
         Ok(recipe)
     }
@@ -394,9 +210,10 @@ impl Recipe {
 impl Definition {
     /// Returns the digest of what the definition means.
     pub fn digest(&self) -> Digest {
-        // Description, base and what makes it faster make no difference to what is made.
-        let recipe = self.recipe.clone();
-        let recipe = Recipe { description: String::new(), base: None, emulator: None, native_tools: None, ..recipe };
+        // Description and base make no difference to what is made, nor do what it is called to build for and what runs it.
+        let mut recipe = self.recipe.clone();
+        (recipe.description, recipe.base, recipe.cross) = (String::new(), None, None);
+        (recipe.emulator, recipe.native_tools) = (None, None);
         Digest::of(serde_json::to_vec(&(MAKER, recipe)).expect("a recipe has only plain fields"))
     }
 
@@ -404,7 +221,8 @@ impl Definition {
     pub fn load(file: &Path) -> Result<Self, DefinitionError> {
         let name = file.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
         let name = name.ok_or_else(|| DefinitionError::FileName(file.to_path_buf()))?;
-        Self::read(name, &fs::read_to_string(file)?, Some(file.to_path_buf()))
+        let beside: Vec<PathBuf> = file.parent().map(Path::to_path_buf).into_iter().collect();
+        Self::read(name, &fs::read_to_string(file)?, Some(file.to_path_buf()), &beside)
     }
 
     /// Finds the definition of a name in the first of `folders` that has one, else among those that come with the
@@ -412,10 +230,10 @@ impl Definition {
     pub fn find(name: &Name, folders: &[PathBuf]) -> Result<Self, DefinitionError> {
         let file = format!("{name}.toml");
         if let Some(file) = folders.iter().map(|dir| dir.join(&file)).find(|file| file.is_file()) {
-            return Self::load(&file);
+            return Self::read(name.clone(), &fs::read_to_string(&file)?, Some(file), folders);
         }
         match SHIPPED.iter().find(|(shipped, _)| *shipped == name.as_str()) {
-            Some((_, text)) => Self::read(name.clone(), text, None),
+            Some((_, text)) => Self::read(name.clone(), text, None, folders),
             None => Err(DefinitionError::Unknown {
                 name: name.clone(),
                 known: Self::names(folders)?,
@@ -436,14 +254,44 @@ impl Definition {
         Ok(names)
     }
 
-    fn read(name: Name, text: &str, file: Option<PathBuf>) -> Result<Self, DefinitionError> {
-        match Recipe::parse_beside(text, file.as_deref().and_then(Path::parent)) {
-            Ok(recipe) => Ok(Self { name, file, recipe }),
-            Err(source) => {
-                let shown = file.map_or_else(|| format!("{name}.toml (shipped)"), |file| file.display().to_string());
-                Err(DefinitionError::Parse { file: shown, source: Box::new(source) })
-            }
+    fn read(name: Name, text: &str, file: Option<PathBuf>, folders: &[PathBuf]) -> Result<Self, DefinitionError> {
+        let shown = file.as_ref().map_or_else(|| format!("{name}.toml (shipped)"), |file| file.display().to_string());
+        let parse = |source| DefinitionError::Parse { file: shown.clone(), source: Box::new(source) };
+        // Whole, so that what is wrong is told with its place, unless it stands on another.
+        if !toml::from_str::<toml::Table>(text).is_ok_and(|table| table.contains_key("inherits")) {
+            let recipe = Recipe::parse(text).map_err(parse)?;
+            return Ok(Self { name, file, inherits: None, recipe });
         }
+        let (table, inherits) =
+            cross::inherited(text, &|parent: &Name| Self::text(parent, folders)).map_err(|e| match e {
+                Unread::Wrong(source) => parse(source),
+                Unread::Other(error) => *error,
+            })?;
+        let recipe = table.try_into().and_then(Recipe::checked).map_err(parse)?;
+        Ok(Self { name, file, inherits, recipe })
+    }
+
+    fn text(name: &Name, folders: &[PathBuf]) -> Result<String, Unread> {
+        let file = format!("{name}.toml");
+        if let Some(file) = folders.iter().map(|dir| dir.join(&file)).find(|file| file.is_file()) {
+            return fs::read_to_string(&file).map_err(|e| Unread::Other(Box::new(e.into())));
+        }
+        let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == name.as_str());
+        shipped.map(|(_, text)| (*text).to_string()).ok_or_else(|| {
+            Unread::Wrong(serde::de::Error::custom(format!("it inherits `{name}`, and there is no such definition")))
+        })
+    }
+}
+
+/// Why a definition that another stands on cannot be read.
+enum Unread {
+    Wrong(toml::de::Error),
+    Other(Box<DefinitionError>),
+}
+
+impl From<toml::de::Error> for Unread {
+    fn from(error: toml::de::Error) -> Self {
+        Self::Wrong(error)
     }
 }
 

@@ -13,6 +13,7 @@
 //! distfile NAME                                  the Manifest's digest
 //! dependency CATEGORY/NAME:SLOT                  what was in the build root, with its sub-slot, and of its output digest
 //! link  archives  tools …                          the parts that count for the role it was there in
+//! … CATEGORY/NAME:SLOT on the build side         in a cross build, likewise
 //! interface …                                      of what ran, `link`: for profiles where code does not count
 //! installed …                                      version and flags, where the ebuild may ask for them
 //! ```
@@ -40,6 +41,9 @@ const VERSION_PART: &str = "version";
 pub(super) const ASKS: &str = "asks";
 /// The parts that say what was in the build root, each with a name after it.
 const DEPENDENCIES: [&str; 6] = ["dependency", "link", "archives", "tools", "interface", "installed"];
+
+/// What follows the name of what ran on the build side of a cross build.
+const SIDE: &str = " on the build side";
 
 /// What a package offers those that are built with it: the parts of its output digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,10 +91,19 @@ impl Request {
         self.parts.insert(part.into(), value.into());
     }
 
+    /// Adds what ran on the build side of a cross build.
+    pub fn set_tool(&mut self, cpv: &Cpv, identity: &Identity, output: &Output) {
+        let name = format!("{}{SIDE}", dependency_name(cpv, identity.slot.as_str()));
+        self.set_named(&name, cpv, identity, &[Role::Tool].into(), output);
+    }
+
     /// Adds what was in the build root for these roles: as much of it as can be seen.
     pub fn set_dependency(&mut self, cpv: &Cpv, identity: &Identity, roles: &BTreeSet<Role>, output: &Output) {
-        let Identity { slot, sub_slot, use_flags } = identity;
-        let name = dependency_name(cpv, slot.as_str());
+        self.set_named(&dependency_name(cpv, identity.slot.as_str()), cpv, identity, roles, output);
+    }
+
+    fn set_named(&mut self, name: &str, cpv: &Cpv, identity: &Identity, roles: &BTreeSet<Role>, output: &Output) {
+        let Identity { sub_slot, use_flags, .. } = identity;
         self.set(format!("dependency {name}"), sub_slot.as_str());
         // What is there for no reason that is known may be there for any.
         let has = |role| roles.is_empty() || roles.contains(&role);

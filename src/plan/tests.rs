@@ -48,7 +48,13 @@ impl World {
     }
 
     fn stock(&self) -> Stock {
-        Stock { own: self.pool.clone(), others: self.others.clone(), share: self.share, policy: self.policy }
+        Stock {
+            own: self.pool.clone(),
+            others: self.others.clone(),
+            share: self.share,
+            policy: self.policy,
+            side: Side::default(),
+        }
     }
 
     fn plan(&self) -> Plan {

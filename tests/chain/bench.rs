@@ -182,7 +182,7 @@ impl Bench {
         let layout = "masters = bindery-test\nthin-manifests = true\nmanifest-hashes = BLAKE2B SHA512\n";
         self.write("own/metadata/layout.conf", layout);
         for (name, text) in ebuilds {
-            let usual = "EAPI=8\nDESCRIPTION=\"x\"\nLICENSE=\"public-domain\"\nSLOT=\"0\"\nKEYWORDS=\"amd64\"\nS=\"${WORKDIR}\"\n";
+            let usual = "EAPI=8\nDESCRIPTION=\"x\"\nLICENSE=\"public-domain\"\nSLOT=\"0\"\nKEYWORDS=\"amd64 sparc\"\nS=\"${WORKDIR}\"\n";
             self.write(&format!("own/own/{name}/{name}-1.ebuild"), &format!("{usual}{text}"));
         }
     }

@@ -9,6 +9,7 @@ mod bench;
 mod bundle;
 mod chain;
 mod client;
+mod cross;
 mod emulated;
 mod everywhere;
 #[path = "../common/executable.rs"]

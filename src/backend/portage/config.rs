@@ -41,6 +41,23 @@ const REFUSED: &[(&str, &str)] = &[
     ("pid-sandbox", "the whole build is already isolated"),
 ];
 
+/// In a cross build: what compiles for the other side. Ebuilds that ask for the compiler find it by CHOST; many take what
+/// these variables say, or else this machine's.
+const TOOLS: [(&str, &str); 10] = [
+    ("AR", "ar"),
+    ("CC", "gcc"),
+    ("CXX", "g++"),
+    ("NM", "nm"),
+    ("OBJCOPY", "objcopy"),
+    ("OBJDUMP", "objdump"),
+    ("PKG_CONFIG", "pkg-config"),
+    ("RANLIB", "ranlib"),
+    ("READELF", "readelf"),
+    ("STRIP", "strip"),
+];
+/// And what compiles programs that the build itself runs (toolchain-funcs.eclass of the Gentoo tree).
+const OWN_TOOLS: [(&str, &str); 2] = [("BUILD_CC", "gcc"), ("BUILD_CXX", "g++")];
+
 const MAKE_CONF: &str = "make.conf";
 /// How a make.conf of ours begins.
 const HEAD: &str = "# Written by bindery from a profile.\n";
@@ -90,6 +107,15 @@ fn make_conf(settings: &Settings) -> Result<String, SettingsError> {
         set(name, value)?;
     }
     set("CHOST", &settings.chost)?;
+    if let Some(cross) = &settings.cross {
+        set("CBUILD", &cross.cbuild)?;
+        for (name, tool) in TOOLS {
+            set(name, &format!("{}-{tool}", settings.chost))?;
+        }
+        for (name, tool) in OWN_TOOLS {
+            set(name, tool)?;
+        }
+    }
     for (name, value) in &settings.flags {
         set(name, value)?;
     }

@@ -107,14 +107,16 @@ def built_with(package):
     return found
 
 
-def edges(graph):
-    """Returns which package needs which, and when: `build` it, `run` or `post` (some time after merging) to use it, `install`
+def edges(graph, root):
+    """Of the packages of one root: returns which package needs which, and when: `build` it, `run` or `post` (some time after merging) to use it, `install`
     it (always with `run`). What is needed to build has `link` or `tool`, too; neither where a virtual package stands between."""
     named = {}
     found = {}
     for child, (_, parents, _) in graph.nodes.items():
         for parent, priorities in parents.items():
-            if isinstance(child, Package) and isinstance(parent, Package) and child is not parent:
+            if not isinstance(child, Package) or not isinstance(parent, Package):
+                continue
+            if child is not parent and child.root == parent.root == root:
                 kinds = found.setdefault((str(parent.cpv), str(child.cpv)), set())
                 for priority in priorities:
                     for name, kind in (
@@ -127,3 +129,15 @@ def edges(graph):
                         named[parent] = built_with(parent)
                     kinds.update(kind for kind, names in named[parent].items() if child.cp in names)
     return [{"from": a, "to": b, "kinds": sorted(kinds)} for (a, b), kinds in sorted(found.items())]
+
+
+def tools(graph, root):
+    """Returns which package of a root needs which of another, to be built: what runs on the build side."""
+    found = set()
+    for child, (_, parents, _) in graph.nodes.items():
+        for parent, priorities in parents.items():
+            if not isinstance(child, Package) or not isinstance(parent, Package):
+                continue
+            if parent.root == root != child.root and any(getattr(p, "buildtime", False) for p in priorities):
+                found.add((str(parent.cpv), str(child.cpv)))
+    return [{"from": a, "to": b, "kinds": ["build", "tool"]} for a, b in sorted(found)]

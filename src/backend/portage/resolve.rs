@@ -2,7 +2,7 @@
 //! has to be put into the root.
 
 use crate::atom::Atom;
-use crate::backend::Step;
+use crate::backend::{Cross, Step};
 
 /// In this order they are one program: what it answers, how it explains a refusal, and the asking.
 const PROGRAM: &str = concat!(
@@ -20,10 +20,10 @@ const PROGRAM: &str = concat!(
 );
 
 /// Returns the step. Its standard output is the resolution as JSON and nothing else.
-pub(super) fn step(atoms: &[Atom]) -> Step {
+pub(super) fn step(atoms: &[Atom], cross: Option<&Cross>) -> Step {
     let mut args = vec!["/usr/bin/python3".to_string(), "-c".to_string(), PROGRAM.to_string()];
     args.extend(atoms.iter().map(|atom| atom.as_str().to_string()));
-    Step { args, env: super::environment() }
+    Step { args, env: super::across(cross) }
 }
 
 #[cfg(test)]
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn atoms_are_arguments_of_the_program() {
-        let step = step(&["app-misc/hello".parse().unwrap()]);
+        let step = step(&["app-misc/hello".parse().unwrap()], None);
         assert_eq!(step.args.last().unwrap(), "app-misc/hello");
         // Linux takes arguments of at most 128 KiB.
         assert!(PROGRAM.len() < 64 << 10);

@@ -18,6 +18,24 @@ fn with(line: &str) -> Result<Recipe, String> {
 }
 
 #[test]
+fn the_cross_image_is_the_default_one_with_a_compiler_more() {
+    let cross = Definition::find(&"debian-portage-cross-sparc64".parse().unwrap(), &[]).unwrap();
+    let plain = shipped();
+    assert_eq!(cross.inherits.as_ref(), Some(&plain.name));
+    assert_eq!(cross.recipe.wheels, plain.recipe.wheels);
+    assert!(cross.recipe.packages.starts_with(&plain.recipe.packages));
+    let target = cross.recipe.cross.as_ref().unwrap();
+    for tool in ["gcc", "g++", "ar", "strip", "pkg-config"] {
+        let path = format!("/usr/bin/{}-{tool}", target.chost).parse().unwrap();
+        assert!(cross.recipe.links.contains_key(&path), "{tool}");
+    }
+    // What it is for counts in requests, and makes no other image.
+    let mut other = cross.clone();
+    other.recipe.cross = None;
+    assert!(other.digest() == cross.digest() && other.setup() != cross.setup());
+}
+
+#[test]
 fn the_shipped_definition_reads() {
     let recipe = shipped().recipe;
     assert_eq!(recipe.suite.as_str(), "trixie");
@@ -94,7 +112,7 @@ fn an_unknown_image_lists_the_known_and_the_folders() {
     assert_eq!(
         error,
         format!(
-            "there is no image `gentoo`; known are `debian-portage`, `debian-portage-arm64`, `mine`, `native-tools-arm64`, `qemu-user`; definitions are looked for in `{}`, \
+            "there is no image `gentoo`; known are `debian-portage`, `debian-portage-arm64`, `debian-portage-cross-sparc64`, `mine`, `native-tools-arm64`, `qemu-user`; definitions are looked for in `{}`, \
              `/nowhere/images`",
             dir.path().display()
         )

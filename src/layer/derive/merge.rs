@@ -33,6 +33,9 @@ pub struct Settings {
     pub features: Vec<String>,
     /// A file of the configuration that runs in every merge (`bashrc`).
     pub bashrc: Option<String>,
+    /// The folder that it is merged into (ROOT), without slashes around it; nothing for the root itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub below: String,
 }
 
 impl From<Settings> for Merge {
@@ -60,6 +63,11 @@ impl Merge {
         let features = changing.map(ToString::to_string).chain(missing).map(|feature| Reason::Feature { feature });
         let file = self.settings.bashrc.iter().map(|file| Reason::Configuration { file: file.clone() });
         file.chain(features).collect()
+    }
+
+    /// Returns the folder that packages are merged into, relative to the root.
+    pub fn below(&self) -> &str {
+        &self.settings.below
     }
 
     /// Returns what the database says of INSTALL_MASK, if anything.

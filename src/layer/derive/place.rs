@@ -7,6 +7,7 @@
 //!   the link leads. A folder in the layer would hide the link.
 //! * Everything else replaces what the root has, unless that is a folder, or a link to one.
 //! * What INSTALL_MASK names is left out; a folder that it names is there if something in it is.
+//! * A package may be merged into a folder of the root (ROOT in a cross build): all its paths are below that.
 //! * The database records each entry under the path that the package has for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -175,11 +176,12 @@ impl<'a, G: Ground> Placer<'a, G> {
 
     fn folder(&mut self, path: &str, own: Attributes, recorded: bool) -> Result<(), PlaceError> {
         if path.is_empty() {
-            let attributes = match self.ground.look(Path::new(""))? {
+            let at = PathBuf::from(self.merge.below());
+            let attributes = match self.ground.look(&at)? {
                 Some(Found::Folder(attributes)) => attributes,
                 _ => own,
             };
-            let root = Folder { at: PathBuf::new(), old: true, waiting: Some((attributes, false)) };
+            let root = Folder { at, old: true, waiting: Some((attributes, false)) };
             self.folders.insert(String::new(), root);
             return Ok(());
         }
@@ -217,9 +219,10 @@ impl<'a, G: Ground> Placer<'a, G> {
             let Some(folder) = self.folders.get_mut(path) else { continue };
             let Some((attributes, recorded)) = folder.waiting.take() else { continue };
             let at = folder.at.clone();
-            // Where a link led elsewhere, what is above that is the root's.
+            // Where a link led elsewhere, or the package is merged into a folder, what is above that is the root's.
             let above: Vec<&Path> = at.ancestors().skip(1).collect();
-            for above in above.into_iter().rev().filter(|above| !above.as_os_str().is_empty()) {
+            let below = !self.merge.below().is_empty();
+            for above in above.into_iter().rev().filter(|above| below || !above.as_os_str().is_empty()) {
                 if let (false, Some(Found::Folder(attributes))) =
                     (self.placed.contains_key(above), self.ground.look(above)?)
                 {

@@ -55,7 +55,8 @@ fn rank(part: &str) -> usize {
 
 fn describe(part: &str, old: Option<&str>, new: Option<&str>) -> String {
     let (kind, name) = part.split_once(' ').unwrap_or((part, ""));
-    let package = name.strip_suffix(":0").unwrap_or(name);
+    let package = &name.replace(":0 on", " on");
+    let package = package.strip_suffix(":0").unwrap_or(package);
     let set = |name: &str| match (old, new) {
         (None, Some(new)) => format!("{name} is now set: `{new}`"),
         (Some(old), None) => format!("{name} is no longer set (it was `{old}`)"),

@@ -13,7 +13,7 @@ DESCRIPTION="The group ${PN}"
 HOMEPAGE="https://wiki.gentoo.org/wiki/Project:Quality_Assurance/UID_GID_Assignment"
 LICENSE="public-domain"
 SLOT="0"
-KEYWORDS="amd64"
+KEYWORDS="amd64 sparc"
 S="${WORKDIR}"
 
 acct-group_pkg_pretend() {

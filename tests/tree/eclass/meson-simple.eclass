@@ -10,8 +10,34 @@ esac
 
 BDEPEND="dev-build/meson dev-build/ninja"
 
+# In a cross build meson has to be told everything; what it cannot find out by running programs is answered by nobody.
+meson-simple_cross_file() {
+	local cpu=${CHOST%%-*} endian=little
+	[[ ${cpu} == sparc64 ]] && endian=big
+	cat <<-END || die
+		[binaries]
+		c = '${CC:-${CHOST}-gcc}'
+		cpp = '${CXX:-${CHOST}-g++}'
+		ar = '${AR:-${CHOST}-ar}'
+		strip = '${STRIP:-${CHOST}-strip}'
+		pkg-config = '${PKG_CONFIG:-${CHOST}-pkg-config}'
+		[host_machine]
+		system = 'linux'
+		cpu_family = '${cpu}'
+		cpu = '${cpu}'
+		endian = '${endian}'
+	END
+}
+
 meson-simple_src_configure() {
 	local -x PYTHONDONTWRITEBYTECODE=1
+	if [[ -n ${CBUILD} && ${CBUILD} != "${CHOST}" ]]; then
+		meson-simple_cross_file > "${T}/cross.ini"
+		MESON_OPTIONS+=( --cross-file "${T}/cross.ini" )
+		# These are for programs that run while it is built.
+		local -x CC=${BUILD_CC:-gcc} CXX=${BUILD_CXX:-g++} AR= STRIP= PKG_CONFIG=
+		unset AR STRIP PKG_CONFIG
+	fi
 	meson setup \
 		--prefix="${EPREFIX}/usr" \
 		--libdir="${EPREFIX}/usr/$(get_libdir)" \

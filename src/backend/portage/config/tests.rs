@@ -3,6 +3,7 @@ use crate::backend::{PackageList, Tree};
 
 fn settings() -> Settings {
     Settings {
+        cross: None,
         arch: "amd64".to_string(),
         chost: "x86_64-pc-linux-gnu".to_string(),
         flags: [("CFLAGS", "-O2 -pipe"), ("LDFLAGS", "-Wl,-O1")].map(|(n, v)| (n.to_string(), v.to_string())).into(),

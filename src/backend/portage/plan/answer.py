@@ -25,7 +25,8 @@ def plan(atoms):
     settings, portdb = config.target_config.settings, config.target_config.trees["porttree"].dbapi
     answer = {"version": VERSION, "portage": str(portage.VERSION), "ok": False, "packages": [], "edges": []}
     if not settings.profile_path or not settings.get("ARCH"):
-        answer["problems"] = [{"kind": "profile", "path": os.path.realpath("/etc/portage/make.profile")}]
+        link = os.path.join(settings["PORTAGE_CONFIGROOT"], "etc/portage/make.profile")
+        answer["problems"] = [{"kind": "profile", "path": os.path.realpath(link)}]
         return answer
     spinner = stdout_spinner()
     spinner.update = lambda *_, **__: True
@@ -34,7 +35,8 @@ def plan(atoms):
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
         ok, graph, _ = backtrack_depgraph(settings, config.trees, config.opts, parameters, None, list(atoms), spinner)
         ok = bool(ok) and not changes(graph)
-        merge = [p for p in graph.altlist() if isinstance(p, Package)] if ok else []
+        root = settings["EROOT"]
+        merge = [p for p in graph.altlist() if isinstance(p, Package) and p.root == root] if ok else []
         with contextlib.suppress(PortageException):  # what it has to say helps people only
             graph.display_problems()
         found = [] if ok else explained(config, atoms, spinner, said)
@@ -43,7 +45,8 @@ def plan(atoms):
     answer["env"] = common = environment(settings)
     answer["bashrcs"] = [f for f in (os.path.join(p, "profile.bashrc") for p in settings.profiles) if os.path.exists(f)]
     answer["packages"] = [describe(settings, portdb, package, common) for package in merge]
-    answer["edges"] = edges(graph._dynamic_config.digraph) if ok else []
+    answer["edges"] = edges(graph._dynamic_config.digraph, root) if ok else []
+    answer["tools"] = tools(graph._dynamic_config.digraph, root) if ok else []
     return answer
 
 

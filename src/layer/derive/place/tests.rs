@@ -105,6 +105,27 @@ fn what_is_below_a_link_to_a_folder_lands_where_the_link_leads() {
 }
 
 #[test]
+fn what_is_merged_into_a_folder_is_below_it() {
+    let root = Root::new(&["usr/", "usr/s/", "usr/s/lib64/", "lib -> usr/lib"]);
+    let settings = Settings { below: "usr/s".into(), ..Settings::default() };
+    let (made, recorded) = place(&root, settings, &["lib/", "lib/a", "lib64/", "lib64/b = lib/a"]).unwrap();
+    assert_eq!(
+        made,
+        [
+            "/ as it was",
+            "usr/ as it was",
+            "usr/s/ as it was",
+            "usr/s/lib/ 755 7 8 9",
+            "usr/s/lib/a 3",
+            "usr/s/lib64/ as it was",
+            "usr/s/lib64/b = usr/s/lib/a",
+        ]
+    );
+    // The database says where things are below that folder.
+    assert_eq!(recorded, ["lib", "lib64"]);
+}
+
+#[test]
 fn an_empty_folder_is_made_and_one_behind_a_link_is_not_made_twice() {
     let (made, recorded) = plain(&["usr/", "usr/lib/", "lib -> usr/lib"], &["lib/", "usr/", "usr/lib/"]).unwrap();
     assert_eq!(made, ["/ as it was", "usr/ as it was", "usr/lib/ as it was"]);

@@ -6,7 +6,7 @@ SRC_URI="https://ftp.gnu.org/gnu/hello/hello-${PV}.tar.gz"
 
 LICENSE="GPL-3+"
 SLOT="0"
-KEYWORDS="amd64"
+KEYWORDS="amd64 sparc"
 IUSE="nls"
 
 src_configure() {

@@ -7,7 +7,7 @@ S="${WORKDIR}/procServ-${PV}"
 
 LICENSE="GPL-3+"
 SLOT="0"
-KEYWORDS="amd64"
+KEYWORDS="amd64 sparc"
 
 src_configure() {
 	econf --disable-doc

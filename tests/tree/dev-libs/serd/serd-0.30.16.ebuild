@@ -8,6 +8,6 @@ SRC_URI="https://download.drobilla.net/serd-${PV}.tar.xz"
 
 LICENSE="ISC"
 SLOT="0"
-KEYWORDS="amd64"
+KEYWORDS="amd64 sparc"
 
 MESON_OPTIONS=( -Ddocs=disabled -Dtests=disabled )

@@ -9,7 +9,7 @@ SRC_URI="mirror://pypi/i/installer/installer-${PV}.tar.gz"
 
 LICENSE="MIT"
 SLOT="0"
-KEYWORDS="amd64"
+KEYWORDS="amd64 sparc"
 
 src_install() {
 	local -x PYTHONPATH=${S}/src

@@ -8,7 +8,7 @@ SRC_URI="mirror://pypi/p/python-magic/python-magic-${PV}.tar.gz"
 
 LICENSE="MIT"
 SLOT="0"
-KEYWORDS="amd64"
+KEYWORDS="amd64 sparc"
 
 # Opened at run time: nothing in the package's files shows this dependency.
 RDEPEND="sys-apps/file:="

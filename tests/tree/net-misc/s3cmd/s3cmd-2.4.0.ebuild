@@ -8,7 +8,7 @@ SRC_URI="mirror://pypi/s/s3cmd/s3cmd-${PV}.tar.gz"
 
 LICENSE="GPL-2+"
 SLOT="0"
-KEYWORDS="amd64"
+KEYWORDS="amd64 sparc"
 
 RDEPEND="
 	dev-python/python-dateutil

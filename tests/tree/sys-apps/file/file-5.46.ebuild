@@ -6,7 +6,7 @@ SRC_URI="https://astron.com/pub/file/file-${PV}.tar.gz"
 
 LICENSE="BSD-2"
 SLOT="0/1"
-KEYWORDS="amd64"
+KEYWORDS="amd64 sparc"
 IUSE="+bzip2 +lzma"
 
 RDEPEND="

@@ -6,7 +6,7 @@ SRC_URI="https://github.com/cronie-crond/cronie/releases/download/${P}/${P}.tar.
 
 LICENSE="ISC BSD BSD-2 GPL-2+"
 SLOT="0"
-KEYWORDS="amd64"
+KEYWORDS="amd64 sparc"
 
 RDEPEND="acct-group/crontab acct-user/cron"
 # Files belong to them.
