@@ -43,6 +43,8 @@ const VARIABLES: [(&str, u64); 5] = [
     ("_rtld_global_ro", 4096),
     ("OPENSSL_ia32cap_P", 32),
 ];
+/// What takes the addresses of all implementations, for the C library's own tests, and calls none.
+const LIST: &str = "__libc_ifunc_impl_list";
 /// From how far what the processor can do is followed: variables and answers of variables and answers.
 const ROUNDS: usize = 4;
 
@@ -96,6 +98,7 @@ struct Court<'a, 'o> {
     /// What was looked into.
     guards: BTreeMap<usize, Guards>,
     resolvers: BTreeSet<usize>,
+    list: Option<usize>,
     /// What is only reached by dispatch.
     dispatched: HashSet<Node>,
 }
@@ -103,7 +106,8 @@ struct Court<'a, 'o> {
 impl<'a, 'o> Court<'a, 'o> {
     fn new(space: &'a Space<'o>, beyond: BTreeMap<usize, Vec<u64>>) -> Self {
         let (guards, resolvers, dispatched) = (BTreeMap::new(), BTreeSet::new(), HashSet::new());
-        Self { space, graph: Graph::of(space), beyond, guards, resolvers, dispatched }
+        let list = space.known(LIST).and_then(|address| space.function_at(address));
+        Self { space, graph: Graph::of(space), beyond, guards, resolvers, list, dispatched }
     }
 
     /// Looks into all functions that know what the processor can do.
@@ -119,20 +123,24 @@ impl<'a, 'o> Court<'a, 'o> {
         }
         let start = |number: &usize| self.space.functions[*number].start;
         sources.answering.extend(self.graph.asking.iter().map(start));
-        let mut looked: BTreeSet<usize> = BTreeSet::new();
         let mut again: BTreeSet<usize> = self.graph.asking.clone();
         for _ in 0..ROUNDS {
             again.extend(self.who_knows(&sources));
-            let todo: Vec<usize> = again.iter().copied().collect();
+            again.extend(sources.handed.keys());
             let mut news = false;
-            for number in todo {
+            for number in std::mem::take(&mut again) {
                 let guards = guard::look(self.space, number, &sources, self.graph.asking.contains(&number));
                 for (address, size) in &guards.written {
                     news |= self.space.is_data(*address) && sources.add(*address, *size);
                 }
                 news |= guards.answers && sources.answering.insert(start(&number));
+                for (address, registers) in &guards.hands {
+                    let Some(to) = self.space.function_at(*address) else { continue };
+                    let known = sources.handed.entry(to).or_default();
+                    news |= *registers & !*known != 0;
+                    *known |= registers;
+                }
                 self.guards.insert(number, guards);
-                looked.insert(number);
             }
             if !news {
                 break;
@@ -208,6 +216,9 @@ impl<'a, 'o> Court<'a, 'o> {
     /// Returns whether a site is one of dispatch by itself.
     fn leads(&self, site: &Site) -> bool {
         let Some(from) = function(site.from) else { return false };
+        if self.list == Some(from) {
+            return true;
+        }
         if self.resolvers.contains(&from) && site.how == How::Takes && self.falls_back(from) {
             return true;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use iced_x86::{Code, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{Code, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use super::space::Space;
 use super::sweep;
@@ -66,6 +66,7 @@ impl Graph {
             }
             if let Some(last) = body.last()
                 && matches!(last.flow_control(), FlowControl::Next | FlowControl::ConditionalBranch)
+                && !is_padding(last)
                 && space.function_at(last.next_ip()).is_some()
             {
                 raw.push((number, last.ip(), last.next_ip(), How::Runs));
@@ -144,6 +145,11 @@ pub(super) fn body(space: &Space<'_>, number: usize) -> Vec<Instruction> {
 fn decode(space: &Space<'_>, bytes: &[u8], start: u64) -> Vec<Instruction> {
     let start = usize::try_from(start).unwrap_or(usize::MAX);
     sweep::decoder(bytes, start, space.is_64).into_iter().collect()
+}
+
+/// Returns whether an instruction is what assemblers fill up with.
+pub(super) fn is_padding(instruction: &Instruction) -> bool {
+    instruction.code() == Code::Int3 || instruction.mnemonic() == Mnemonic::Nop
 }
 
 /// Returns the address that a memory operand names by itself, where it does.

@@ -27,6 +27,8 @@ const HANDED: u64 = 64;
 pub(super) struct Sources {
     /// Feature variables: start and end.
     variables: BTreeMap<u64, u64>,
+    /// Functions that are handed it, in these registers.
+    pub(super) handed: HashMap<usize, u32>,
     /// Addresses of functions that ask the processor, or answer for one that did.
     pub(super) answering: HashSet<u64>,
 }
@@ -47,10 +49,6 @@ impl Sources {
         before.is_some_and(|(_, end)| *end > start)
     }
 
-    /// Returns where all variables start.
-    pub(super) fn starts(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.variables.iter().map(|(start, end)| (*start, *end))
-    }
 }
 
 /// What looking into a function told.
@@ -67,6 +65,8 @@ pub(super) struct Guards {
     pub(super) choices: Vec<BTreeSet<u64>>,
     /// Variables that are written with what it can do.
     pub(super) written: Vec<(u64, u64)>,
+    /// Functions that are handed it, by address, in these registers.
+    pub(super) hands: Vec<(u64, u32)>,
     /// It returns what the processor can do.
     pub(super) answers: bool,
 }
@@ -134,7 +134,7 @@ pub(super) fn look(space: &Space<'_>, number: usize, sources: &Sources, asks: bo
     }
     guards.choices = flow.choices;
     guards.answers = flow.answers || asks;
-    guards.written = flow.written;
+    (guards.written, guards.hands) = (flow.written, flow.hands);
     guards.search(&body);
     // What is written by who asks, or only after a guard, depends on the answer.
     for (address, size, at) in flow.stores {
@@ -176,7 +176,7 @@ impl Guards {
         let by_guard = body.iter().enumerate().filter(|(_, i)| i.flow_control() == FlowControl::IndirectBranch);
         let by_guard = by_guard.clone().count() > 0 && by_guard.clone().all(|(at, _)| self.places.contains(&at));
         for at in 0..body.len() {
-            if !all.has(at) && !is_padding(&body[at]) {
+            if !all.has(at) && !graph::is_padding(&body[at]) {
                 if by_guard { tables.push(at) } else { roots.push(at) }
                 let more = reach(&[at], false);
                 all.0.iter_mut().zip(more.0).for_each(|(a, b)| *a |= b);
@@ -191,10 +191,6 @@ impl Guards {
         let sides = self.places.iter().map(sides).collect();
         (self.open, self.sides) = (open, sides);
     }
-}
-
-fn is_padding(instruction: &Instruction) -> bool {
-    instruction.code() == Code::Int3 || instruction.mnemonic() == iced_x86::Mnemonic::Nop
 }
 
 /// Follows what the processor can do through a function.
@@ -215,6 +211,7 @@ struct Flow<'a> {
     handed: Vec<u64>,
     choices: Vec<BTreeSet<u64>>,
     written: Vec<(u64, u64)>,
+    hands: Vec<(u64, u32)>,
     /// All writing to variables: address, size, instruction.
     stores: Vec<(u64, u64, u64)>,
     /// Where constants become what is returned.
@@ -226,6 +223,8 @@ const RAX: usize = 0;
 const RDX: usize = 2;
 /// What a call may change: rax, rcx, rdx, rsi, rdi, r8 to r11.
 const VOLATILE: u32 = 0b1111_1100_0111;
+/// In which a function is handed something: rdi, rsi, rdx, rcx, r8, r9.
+const PARAMETERS: u32 = 0b11_1100_0110;
 
 impl<'a> Flow<'a> {
     fn new(space: &'a Space<'a>, number: usize, sources: &'a Sources) -> Self {
@@ -234,7 +233,7 @@ impl<'a> Flow<'a> {
             number,
             sources,
             factory: InstructionInfoFactory::new(),
-            registers: 0,
+            registers: sources.handed.get(&number).copied().unwrap_or_default(),
             flags: false,
             stack: HashSet::new(),
             addresses: HashMap::new(),
@@ -242,6 +241,7 @@ impl<'a> Flow<'a> {
             handed: Vec::new(),
             choices: Vec::new(),
             written: Vec::new(),
+            hands: Vec::new(),
             stores: Vec::new(),
             results: Vec::new(),
             answers: false,
@@ -359,6 +359,9 @@ impl<'a> Flow<'a> {
         let mut answering = false;
         graph::targets(self.space, self.number, instruction, &mut |to, how| {
             answering |= how == How::Runs && self.sources.answering.contains(&to);
+            if how == How::Runs && self.registers & PARAMETERS != 0 {
+                self.hands.push((to, self.registers & PARAMETERS));
+            }
         });
         self.registers &= !VOLATILE;
         self.flags = false;
