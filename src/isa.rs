@@ -41,7 +41,7 @@ pub const RULES: u32 = 1;
 /// How many findings are told.
 const TOLD: usize = 20;
 /// The longest file that is read, in bytes: it has to be in memory.
-pub const LONGEST: u64 = 1 << 30;
+pub const LONGEST: u64 = 1 << 29;
 /// The longest text of one name, in characters.
 const NAME: usize = 200;
 /// Where files are that other processors run: of devices.

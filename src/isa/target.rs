@@ -66,6 +66,11 @@ impl Target {
         Self { doubt, ..Self::of(chost, Some(name), set) }
     }
 
+    /// Returns whether a word names something that x86 processors can have.
+    pub fn is_feature(word: &str) -> bool {
+        feature::parse(word).is_some()
+    }
+
     fn of(chost: &str, level: Option<String>, set: Features) -> Self {
         let features = set.without(feature::system()).names();
         Self { chost: chost.to_string(), level, features, ..Self::default() }
