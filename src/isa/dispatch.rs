@@ -45,6 +45,8 @@ const VARIABLES: [(&str, u64); 5] = [
 ];
 /// What takes the addresses of all implementations, for the C library's own tests, and calls none.
 const LIST: &str = "__libc_ifunc_impl_list";
+/// How far from an address that is taken a feature variable may be, in bytes.
+const NEAR: u64 = 64;
 /// From how far what the processor can do is followed: variables and answers of variables and answers.
 const ROUNDS: usize = 4;
 
@@ -152,7 +154,8 @@ impl<'a, 'o> Court<'a, 'o> {
     fn who_knows(&self, sources: &Sources) -> BTreeSet<usize> {
         let mut who = BTreeSet::new();
         for (address, users) in &self.graph.uses {
-            if sources.touches(*address, 8) || sources.answering.contains(address) {
+            // A structure is known by where it begins.
+            if sources.touches(*address, NEAR) || sources.answering.contains(address) {
                 who.extend(users);
             }
         }

@@ -11,7 +11,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register, UsedMemory};
+use iced_x86::{
+    Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
+};
 
 use super::graph::{self, How};
 use super::space::Space;
@@ -206,6 +208,8 @@ struct Flow<'a> {
     stack: HashSet<(Register, u64)>,
     /// Which instructions took the addresses that registers hold.
     addresses: HashMap<usize, BTreeSet<u64>>,
+    /// Addresses that registers hold.
+    bases: HashMap<usize, u64>,
     /// Addresses of the stack and of variables that were taken since the last call.
     handed_stack: Vec<(Register, u64)>,
     handed: Vec<u64>,
@@ -237,6 +241,7 @@ impl<'a> Flow<'a> {
             flags: false,
             stack: HashSet::new(),
             addresses: HashMap::new(),
+            bases: HashMap::new(),
             handed_stack: Vec::new(),
             handed: Vec::new(),
             choices: Vec::new(),
@@ -279,7 +284,8 @@ impl<'a> Flow<'a> {
         for used in info.used_registers() {
             told |= reads(used.access()) && known(used.register());
         }
-        let fixed = graph::address(self.space, self.number, instruction);
+        let named = graph::address(self.space, self.number, instruction);
+        let fixed = named.or_else(|| self.based(instruction));
         for memory in info.used_memory() {
             let size = memory.memory_size().size() as u64;
             told |= reads(memory.access()) && slot(memory).is_some_and(|slot| self.stack.contains(&slot));
@@ -311,6 +317,10 @@ impl<'a> Flow<'a> {
                     self.results.push(instruction.ip());
                 }
             }
+            match self.base(instruction, fixed).filter(|_| !maybe) {
+                Some(base) => drop(self.bases.insert(number, base)),
+                None => drop(self.bases.remove(&number)),
+            }
             match &took {
                 Some(took) if maybe => self.addresses.entry(number).or_default().extend(took),
                 Some(took) => drop(self.addresses.insert(number, took.clone())),
@@ -328,6 +338,28 @@ impl<'a> Flow<'a> {
             self.flags = told;
         }
         instruction.flow_control() == FlowControl::IndirectBranch && told
+    }
+
+    /// Returns the address that a memory operand means by a register that holds one.
+    fn based(&self, instruction: &Instruction) -> Option<u64> {
+        let base = self.bases.get(&gpr(instruction.memory_base())?)?;
+        let is_memory = instruction.op_kinds().any(|kind| kind == OpKind::Memory);
+        (is_memory && instruction.memory_index() == Register::None)
+            .then(|| base.wrapping_add(instruction.memory_displacement64()))
+    }
+
+    /// Returns the address that an instruction leaves in the register that it writes.
+    fn base(&self, instruction: &Instruction, fixed: Option<u64>) -> Option<u64> {
+        match (instruction.mnemonic(), instruction.op1_kind()) {
+            (Mnemonic::Lea, _) => fixed,
+            // From the global offset table.
+            (Mnemonic::Mov, OpKind::Memory) => self.space.cells.get(&fixed?).copied(),
+            (Mnemonic::Mov, OpKind::Register) => self.bases.get(&gpr(instruction.op1_register())?).copied(),
+            (Mnemonic::Mov, OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64) => {
+                Some(instruction.immediate(1)).filter(|address| self.space.has_addresses && self.space.is_data(*address))
+            }
+            _ => None,
+        }
     }
 
     /// Returns which instructions took the addresses that one hands on.
@@ -348,7 +380,7 @@ impl<'a> Flow<'a> {
         if takes {
             return Some([instruction.ip()].into());
         }
-        let is_move = matches!(instruction.mnemonic(), iced_x86::Mnemonic::Mov) || instruction.rflags_read() != 0;
+        let is_move = instruction.mnemonic() == Mnemonic::Mov || instruction.rflags_read() != 0;
         let read = info.used_registers().iter().filter(|used| is_move && reads(used.access()));
         let read: Vec<usize> = read.filter_map(|used| gpr(used.register())).collect();
         let all: BTreeSet<u64> = read.iter().filter_map(|number| self.addresses.get(number)).flatten().copied().collect();
@@ -366,6 +398,7 @@ impl<'a> Flow<'a> {
         self.registers &= !VOLATILE;
         self.flags = false;
         self.addresses.retain(|number, _| VOLATILE >> number & 1 == 0);
+        self.bases.retain(|number, _| VOLATILE >> number & 1 == 0);
         let (stack, variables) = (std::mem::take(&mut self.handed_stack), std::mem::take(&mut self.handed));
         if answering {
             self.registers |= 1 << RAX | 1 << RDX;

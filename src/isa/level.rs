@@ -89,7 +89,7 @@ const PROCESSORS: [Row; 59] = [
 ];
 
 /// How many rows a row may stand on.
-const DEEPEST: usize = 16;
+const DEEPEST: usize = 32;
 
 /// Returns what a level or a processor can do; nothing where nobody knows the name.
 pub(super) fn of(name: &str) -> Option<Features> {

@@ -16,6 +16,8 @@ use super::object::{Object, Section};
 /// Where archives' members are laid, and where what they lack is: within what 32-bit distances reach.
 const BASE: u64 = 0x0100_0000;
 const FOREIGN: u64 = 0x7000_0000;
+/// Where pointers are that a linker would put into the global offset table.
+const SLOTS: u64 = 0x6000_0000;
 /// What of `FOREIGN` each name has.
 const ROOM: u64 = 64;
 /// The most relocations of one file.
@@ -66,6 +68,8 @@ pub(super) struct Space<'a> {
     /// Sorted.
     pub(super) functions: Vec<Place>,
     pub(super) cells: BTreeMap<u64, u64>,
+    /// Pointers to what code reaches through the global offset table, by what they point to.
+    slots: HashMap<u64, u64>,
     /// Where what is not here is taken to be, by name.
     foreign: HashMap<&'a str, u64>,
     /// Places of what is known by name.
@@ -252,20 +256,25 @@ impl<'a> Space<'a> {
 
     fn apply(&mut self, relocation: &Relocation, place: u64, symbol: Option<u64>, addend: i64, how: (bool, u64)) {
         let (is_relocatable, origin) = how;
-        let target = symbol.unwrap_or(0).wrapping_add_signed(addend);
         let kind = if self.is_64 { Kind::of_64(relocation.kind) } else { Kind::of_32(relocation.kind) };
+        let (kind, symbol) = match (kind, symbol) {
+            (Some(Kind::Pointer), Some(symbol)) => (Some(Kind::Distance), Some(self.slot(symbol))),
+            (Some(Kind::PointerFromOrigin), Some(symbol)) => (Some(Kind::FromOrigin), Some(self.slot(symbol))),
+            known => known,
+        };
+        let target = symbol.unwrap_or(0).wrapping_add_signed(addend);
         match kind {
             Some(Kind::Resolver) => {
                 let resolver = addend as u64;
                 self.resolvers.insert(resolver);
                 self.cells.insert(place, resolver);
             }
-            Some(Kind::Base) => drop(self.cells.insert(place, addend as u64)),
+            Some(Kind::Base) => self.cells.extend([(place, addend as u64)]),
             Some(Kind::Address) if !is_relocatable => {
                 // Of a symbol, in 32-bit files the addend is in place.
-                drop(symbol.map(|symbol| self.cells.insert(place, symbol.wrapping_add_signed(addend))));
+                self.cells.extend(symbol.map(|symbol| (place, symbol.wrapping_add_signed(addend))));
             }
-            Some(Kind::Slot) => drop(symbol.map(|symbol| self.cells.insert(place, symbol))),
+            Some(Kind::Slot) => self.cells.extend(symbol.map(|symbol| (place, symbol))),
             Some(kind) if is_relocatable && symbol.is_some() => {
                 let value = match kind {
                     Kind::Distance => target.wrapping_sub(place),
@@ -280,6 +289,14 @@ impl<'a> Space<'a> {
             }
             _ => {}
         }
+    }
+
+    /// Returns where a pointer to a symbol is.
+    fn slot(&mut self, symbol: u64) -> u64 {
+        let next = SLOTS + 8 * (self.slots.len() as u64).min(1 << 24);
+        let slot = *self.slots.entry(symbol).or_insert(next);
+        self.cells.insert(slot, symbol);
+        slot
     }
 
     /// Writes a number into code; says whether there is code.
@@ -367,8 +384,12 @@ enum Kind {
     Address,
     /// Its distance from the place.
     Distance,
+    /// The distance of a pointer to it from the place.
+    Pointer,
     /// Its distance from the global offset table.
     FromOrigin,
+    /// The distance of a pointer to it from the table.
+    PointerFromOrigin,
     /// The table's distance from the place.
     Origin,
     /// The address of a symbol, for the dynamic linker.
@@ -380,11 +401,12 @@ enum Kind {
 }
 
 impl Kind {
-    /// x86-64 psABI, table 4.9. Through the global offset table is taken as directly.
+    /// x86-64 psABI, table 4.9.
     fn of_64(kind: u32) -> Option<Self> {
         match kind {
             1 | 10 | 11 => Some(Self::Address),
-            2 | 4 | 9 | 41 | 42 => Some(Self::Distance),
+            2 | 4 => Some(Self::Distance),
+            9 | 41 | 42 => Some(Self::Pointer),
             6 | 7 => Some(Self::Slot),
             8 => Some(Self::Base),
             37 => Some(Self::Resolver),
@@ -397,7 +419,8 @@ impl Kind {
         match kind {
             1 => Some(Self::Address),
             2 | 4 => Some(Self::Distance),
-            3 | 9 | 43 => Some(Self::FromOrigin),
+            9 => Some(Self::FromOrigin),
+            3 | 43 => Some(Self::PointerFromOrigin),
             10 => Some(Self::Origin),
             6 | 7 => Some(Self::Slot),
             8 => Some(Self::Base),
