@@ -96,7 +96,7 @@ impl Graph {
                 graph.uses.entry(to).or_default().insert(from);
             }
         }
-        for (cell, to) in &space.cells {
+        for (cell, to) in space.cells.iter().filter(|(cell, _)| !space.is_in_table(**cell)) {
             if let Some(to) = node(*to) {
                 // A cell before everything that is referred to is nobody's: only the system can find it.
                 let from = piece(*cell).unwrap_or(Node::Data(*cell));

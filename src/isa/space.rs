@@ -68,6 +68,8 @@ pub(super) struct Space<'a> {
     /// Sorted.
     pub(super) functions: Vec<Place>,
     pub(super) cells: BTreeMap<u64, u64>,
+    /// Start and end of global offset tables: code that goes through one is seen itself.
+    tables: Vec<(u64, u64)>,
     /// Pointers to what code reaches through the global offset table, by what they point to.
     slots: HashMap<u64, u64>,
     /// Where what is not here is taken to be, by name.
@@ -139,6 +141,11 @@ impl<'a> Space<'a> {
         at.checked_sub(1).is_some_and(|at| address < self.data[at].1)
     }
 
+    /// Returns whether a pointer is one of a global offset table.
+    pub(super) fn is_in_table(&self, cell: u64) -> bool {
+        (SLOTS..FOREIGN).contains(&cell) || self.tables.iter().any(|(start, end)| (*start..*end).contains(&cell))
+    }
+
     fn lay(&mut self, number: usize, object: &Object<'a>, bases: &[u64]) {
         let mut origin = bases.first().copied().unwrap_or(BASE);
         for (section, base) in object.sections.iter().zip(bases).filter(|(section, _)| section.is_loaded()) {
@@ -147,6 +154,9 @@ impl<'a> Space<'a> {
                 self.code.push(Stretch { start: *base, bytes: Cow::Borrowed(section.bytes), is_plt });
             } else {
                 self.data.push((*base, base.saturating_add(section.size)));
+                if section.name.starts_with(".got") {
+                    self.tables.push((*base, base.saturating_add(section.size)));
+                }
             }
             if section.name == ".got.plt" || (section.name == ".got" && !object.sections.iter().any(|s| s.name == ".got.plt")) {
                 origin = *base;
