@@ -272,7 +272,10 @@ impl<'a> Flow<'a> {
                 return false;
             }
             FlowControl::Return => self.answers |= self.registers & 1 << RAX != 0,
+            // A call whose caller is not come back to.
+            FlowControl::UnconditionalBranch => self.answers |= self.hand(instruction),
             FlowControl::ConditionalBranch => {
+                self.hand(instruction);
                 // JRCXZ and LOOP look at a register.
                 return if instruction.rflags_read() == 0 { self.registers & 2 != 0 } else { self.flags };
             }
@@ -387,7 +390,8 @@ impl<'a> Flow<'a> {
         (!all.is_empty()).then_some(all)
     }
 
-    fn call(&mut self, instruction: &Instruction) {
+    /// Notes what a function is handed that is called, or jumped to; says whether it answers what the processor can do.
+    fn hand(&mut self, instruction: &Instruction) -> bool {
         let mut answering = false;
         graph::targets(self.space, self.number, instruction, &mut |to, how| {
             answering |= how == How::Runs && self.sources.answering.contains(&to);
@@ -395,6 +399,11 @@ impl<'a> Flow<'a> {
                 self.hands.push((to, self.registers & PARAMETERS));
             }
         });
+        answering
+    }
+
+    fn call(&mut self, instruction: &Instruction) {
+        let answering = self.hand(instruction);
         self.registers &= !VOLATILE;
         self.flags = false;
         self.addresses.retain(|number, _| VOLATILE >> number & 1 == 0);
