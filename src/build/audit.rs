@@ -40,18 +40,23 @@ pub struct Beyond {
 
 impl std::fmt::Display for Beyond {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let target = &self.wanted.target;
         let first = self.findings.first().map(ToString::to_string).unwrap_or_default();
-        let of_machine = |finding: &Finding| matches!(finding.what, What::Machine(_) | What::Unread(_));
-        if self.findings.iter().all(of_machine) {
-            write!(f, "it holds what does not run on {}: {first}", target.chost)
-        } else {
-            write!(f, "it needs more than {target}, the profile's level: {first}")
-        }
+        write!(f, "{}: {first}", self.reason())
     }
 }
 
 impl Beyond {
+    /// Returns what is wrong, without what shows it.
+    pub(super) fn reason(&self) -> String {
+        let target = &self.wanted.target;
+        let of_machine = |finding: &Finding| matches!(finding.what, What::Machine(_) | What::Unread(_));
+        if self.findings.iter().all(of_machine) {
+            format!("it holds what does not run on {}", target.chost)
+        } else {
+            format!("it needs more than {target}, the profile's level")
+        }
+    }
+
     /// Returns what to tell, a line each, with what of the build's log asks for it.
     fn telling(&self, log: Option<&Path>) -> Result<Vec<String>, PathError> {
         let mut lines: Vec<String> = self.findings.iter().take(SHOWN).map(ToString::to_string).collect();
@@ -144,7 +149,7 @@ fn read_again(shop: &Shop<'_>, entry: &Entry, room: &mut Room<'_>) -> Result<Opt
 pub(super) fn refused(shop: &Shop<'_>, cpv: &Cpv, beyond: &Beyond) -> Result<Event, BuildError> {
     let log = record::dir_of(&shop.run.dir, cpv).join("log");
     let telling = beyond.telling(None)?;
-    let reason = format!("its package in the pool is refused: {beyond}");
+    let reason = format!("its package in the pool is refused: {}", beyond.reason());
     let lines: Vec<String> =
         std::iter::once(&reason).chain(&telling).map(|line| format!("[bindery: {line}]\n")).collect();
     fs::write_atomic(&log, lines.concat(), 0o644)?;

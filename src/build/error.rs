@@ -213,7 +213,9 @@ impl BuildError {
             | Self::NoStep { .. }
             | Self::NotBuilt { .. }
             | Self::Lock(LockError::Held { .. }) => Blame::User,
-            Self::Odd(_) | Self::Beyond(_) | Self::Resolver { .. } | Self::Resolution(_) | Self::Graph(_) => Blame::Package,
+            Self::Odd(_) | Self::Beyond(_) | Self::Resolver { .. } | Self::Resolution(_) | Self::Graph(_) => {
+                Blame::Package
+            }
             _ => Blame::Host,
         }
     }

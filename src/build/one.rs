@@ -213,7 +213,7 @@ fn build_in(
             Ok(Err(Telling { reason, lines: Vec::new(), by_memory: false }))
         }
         Err(BuildError::Beyond(beyond)) => {
-            let (reason, log) = (format!("its package was refused: {beyond}"), dir.join("log"));
+            let (reason, log) = (format!("its package was refused: {}", beyond.reason()), dir.join("log"));
             let lines = beyond.told(&log)?;
             let text: String = lines.iter().map(|line| format!("[bindery: {line}]\n")).collect();
             let text = format!("\n[bindery: {reason}]\n{text}");

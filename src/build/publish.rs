@@ -7,8 +7,8 @@ use crate::atom::Cpv;
 use crate::binhost::generation::{Generation, Meta, Published, Signer, publish as publish_generation};
 use crate::binhost::pool::Entry;
 use crate::binhost::statement;
-use crate::build::{BuildError, audit};
 use crate::build::one::Shop;
+use crate::build::{BuildError, audit};
 use crate::event::{Event, Sink};
 use crate::tree::Tree;
 

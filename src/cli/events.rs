@@ -59,12 +59,16 @@ pub(super) fn line(event: &Event) -> Option<String> {
         }
         Event::Audited { cpv, dispatched, excepted } => {
             let excepted = if *excepted > 0 { format!(", {excepted} by exceptions") } else { String::new() };
-            format!("  {cpv} has code beyond the level: {dispatched} functions only where the processor has it{excepted}")
+            format!(
+                "  {cpv} has code beyond the level: {dispatched} functions only where the processor has it{excepted}"
+            )
         }
         Event::Excepted { exceptions, passed, unused } => {
             let mut text = format!("{exceptions} exceptions from the level let {passed} findings pass");
             for excused in unused {
-                text.push_str(&format!("\nwarning: the exception for {excused} lets nothing pass: take it out of the profile"));
+                text.push_str(&format!(
+                    "\nwarning: the exception for {excused} lets nothing pass: take it out of the profile"
+                ));
             }
             text
         }

@@ -10,6 +10,9 @@
 //!   `incssp` comes after an `rdssp` that found a shadow stack (GCC's unwinder). `lzcnt` is *not* among these: as `rep bsr` it
 //!   gives another number.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use iced_x86::{Code, CpuidFeature};
 
 /// A set of features.
@@ -124,7 +127,7 @@ pub(super) fn parse(word: &str) -> Option<Features> {
     }
     let words = aliases.map_or_else(|| vec![plain.as_str()], <[&str]>::to_vec);
     for word in words {
-        set.insert(CpuidFeature::values().find(|feature| self::plain(&format!("{feature:?}")) == word)?);
+        set.insert(*PLAIN.get(word)?);
         // `avx512bw` and all the others need `avx512f`.
         let family = word.strip_prefix("avx512").filter(|rest| *rest != "f" && !rest.is_empty()).map(|_| "avx512");
         let needs = NEEDS.iter().filter(|(name, _)| *name == word || Some(*name) == family);
@@ -134,6 +137,10 @@ pub(super) fn parse(word: &str) -> Option<Features> {
     }
     Some(set)
 }
+
+/// All features by name, letters and digits only.
+static PLAIN: LazyLock<HashMap<String, CpuidFeature>> =
+    LazyLock::new(|| CpuidFeature::values().map(|feature| (plain(&format!("{feature:?}")), feature)).collect());
 
 /// Returns letters and digits only: `sse4_1`, `sse4.1` and `SSE4_1` are one.
 fn plain(word: &str) -> String {

@@ -52,7 +52,11 @@ fn encoding(cursor: &mut Cursor<'_>) -> Option<u8> {
     let text = cursor.bytes.get(start..cursor.at - 1)?;
     cursor.leb()?;
     cursor.leb()?;
-    if version == 1 { cursor.number(1)? } else { cursor.leb()? };
+    if version == 1 {
+        cursor.number(1)?
+    } else {
+        cursor.leb()?
+    };
     let Some((b'z', rest)) = text.split_first() else { return text.is_empty().then_some(0) };
     cursor.leb()?;
     for letter in rest {

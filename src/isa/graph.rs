@@ -79,7 +79,8 @@ impl Graph {
         let piece = |address: u64| {
             let start = borders.range(..=address).next_back().copied()?;
             // Not one of another section.
-            (sections.range(..=address).next_back().is_none_or(|section| *section <= start)).then_some(Node::Data(start))
+            (sections.range(..=address).next_back().is_none_or(|section| *section <= start))
+                .then_some(Node::Data(start))
         };
         let node = |address: u64| match space.function(address) {
             Some(function) => Some(Node::Function(function)),
@@ -192,7 +193,8 @@ pub(super) fn targets(space: &Space<'_>, function: usize, instruction: &Instruct
         _ => {}
     }
     if let Some(address) = address(space, function, instruction) {
-        let is_plain = instruction.memory_index() == Register::None && instruction.code() != Code::Lea_r64_m
+        let is_plain = instruction.memory_index() == Register::None
+            && instruction.code() != Code::Lea_r64_m
             && instruction.code() != Code::Lea_r32_m;
         match space.cells.get(&address).filter(|_| is_plain) {
             Some(target) => tell(*target, if runs { How::Runs } else { How::Takes }),
@@ -204,10 +206,12 @@ pub(super) fn targets(space: &Space<'_>, function: usize, instruction: &Instruct
         }
     }
     for operand in 0..instruction.op_count() {
-        if space.has_addresses && matches!(
-            instruction.op_kind(operand),
-            OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64
-        ) {
+        if space.has_addresses
+            && matches!(
+                instruction.op_kind(operand),
+                OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64
+            )
+        {
             let value = instruction.immediate(operand);
             if space.function_at(value).is_some_and(|at| !space.functions[at].is_gap) || space.is_data(value) {
                 tell(value, How::Takes);

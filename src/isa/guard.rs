@@ -50,7 +50,6 @@ impl Sources {
         let before = self.variables.range(..start.saturating_add(size.max(1))).next_back();
         before.is_some_and(|(_, end)| *end > start)
     }
-
 }
 
 /// What looking into a function told.
@@ -128,7 +127,8 @@ impl Guards {
 pub(super) fn look(space: &Space<'_>, number: usize, sources: &Sources, asks: bool) -> Guards {
     let body = graph::body(space, number);
     let mut flow = Flow::new(space, number, sources);
-    let mut guards = Guards { index: body.iter().enumerate().map(|(at, i)| (i.ip(), at)).collect(), ..Guards::default() };
+    let mut guards =
+        Guards { index: body.iter().enumerate().map(|(at, i)| (i.ip(), at)).collect(), ..Guards::default() };
     for (at, instruction) in body.iter().enumerate() {
         if flow.step(instruction) {
             guards.places.insert(at);
@@ -179,7 +179,11 @@ impl Guards {
         let by_guard = by_guard.clone().count() > 0 && by_guard.clone().all(|(at, _)| self.places.contains(&at));
         for at in 0..body.len() {
             if !all.has(at) && !graph::is_padding(&body[at]) {
-                if by_guard { tables.push(at) } else { roots.push(at) }
+                if by_guard {
+                    tables.push(at)
+                } else {
+                    roots.push(at)
+                }
                 let more = reach(&[at], false);
                 all.0.iter_mut().zip(more.0).for_each(|(a, b)| *a |= b);
             }
@@ -359,7 +363,8 @@ impl<'a> Flow<'a> {
             (Mnemonic::Mov, OpKind::Memory) => self.space.cells.get(&fixed?).copied(),
             (Mnemonic::Mov, OpKind::Register) => self.bases.get(&gpr(instruction.op1_register())?).copied(),
             (Mnemonic::Mov, OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64) => {
-                Some(instruction.immediate(1)).filter(|address| self.space.has_addresses && self.space.is_data(*address))
+                Some(instruction.immediate(1))
+                    .filter(|address| self.space.has_addresses && self.space.is_data(*address))
             }
             _ => None,
         }
@@ -386,7 +391,8 @@ impl<'a> Flow<'a> {
         let is_move = instruction.mnemonic() == Mnemonic::Mov || instruction.rflags_read() != 0;
         let read = info.used_registers().iter().filter(|used| is_move && reads(used.access()));
         let read: Vec<usize> = read.filter_map(|used| gpr(used.register())).collect();
-        let all: BTreeSet<u64> = read.iter().filter_map(|number| self.addresses.get(number)).flatten().copied().collect();
+        let all: BTreeSet<u64> =
+            read.iter().filter_map(|number| self.addresses.get(number)).flatten().copied().collect();
         (!all.is_empty()).then_some(all)
     }
 
@@ -411,7 +417,8 @@ impl<'a> Flow<'a> {
         let (stack, variables) = (std::mem::take(&mut self.handed_stack), std::mem::take(&mut self.handed));
         if answering {
             self.registers |= 1 << RAX | 1 << RDX;
-            let slots = stack.into_iter().flat_map(|(base, at)| (0..4).map(move |word| (base, at.wrapping_add(4 * word))));
+            let slots =
+                stack.into_iter().flat_map(|(base, at)| (0..4).map(move |word| (base, at.wrapping_add(4 * word))));
             self.stack.extend(slots);
             self.written.extend(variables.into_iter().map(|address| (address, HANDED)));
         }

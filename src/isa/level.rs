@@ -51,11 +51,19 @@ const PROCESSORS: [Row; 59] = [
     ("rocketlake", "icelake-client", ""),
     ("icelake-server", "icelake-client", "clwb"),
     ("tigerlake", "icelake-client", "clwb movdiri movdir64b avx512vp2intersect"),
-    ("sapphirerapids", "icelake-server", "movdiri movdir64b enqcmd ptwrite waitpkg serialize tsxldtrk avxvnni \
-      avx512bf16 avx512fp16 amx-tile amx-int8 amx-bf16 uintr"),
+    (
+        "sapphirerapids",
+        "icelake-server",
+        "movdiri movdir64b enqcmd ptwrite waitpkg serialize tsxldtrk avxvnni \
+      avx512bf16 avx512fp16 amx-tile amx-int8 amx-bf16 uintr",
+    ),
     ("emeraldrapids", "sapphirerapids", ""),
     ("graniterapids", "sapphirerapids", "amx-fp16"),
-    ("alderlake", "skylake", "sha gfni vaes vpclmulqdq avxvnni serialize waitpkg movdiri movdir64b ptwrite rdpid clwb pku"),
+    (
+        "alderlake",
+        "skylake",
+        "sha gfni vaes vpclmulqdq avxvnni serialize waitpkg movdiri movdir64b ptwrite rdpid clwb pku",
+    ),
     ("raptorlake", "alderlake", ""),
     ("meteorlake", "alderlake", ""),
     ("gracemont", "alderlake", ""),
@@ -80,11 +88,19 @@ const PROCESSORS: [Row; 59] = [
     ("bdver2", "bdver1", "bmi tbm f16c fma"),
     ("bdver3", "bdver2", "fsgsbase xsaveopt"),
     ("bdver4", "bdver3", "avx2 bmi2 movbe rdrnd mwaitx"),
-    ("znver1", "x86-64-v3", "adx aes clflushopt clzero fsgsbase mwaitx pclmul rdrnd rdseed rdtscp sha sse4a xsavec xsaveopt"),
+    (
+        "znver1",
+        "x86-64-v3",
+        "adx aes clflushopt clzero fsgsbase mwaitx pclmul rdrnd rdseed rdtscp sha sse4a xsavec xsaveopt",
+    ),
     ("znver2", "znver1", "clwb rdpid rdpru"),
     ("znver3", "znver2", "vaes vpclmulqdq pku"),
-    ("znver4", "znver3", "gfni avx512f avx512bw avx512cd avx512dq avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni \
-      avx512bitalg avx512vpopcntdq avx512bf16"),
+    (
+        "znver4",
+        "znver3",
+        "gfni avx512f avx512bw avx512cd avx512dq avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni \
+      avx512bitalg avx512vpopcntdq avx512bf16",
+    ),
     ("znver5", "znver4", "avxvnni movdiri movdir64b avx512vp2intersect"),
 ];
 
@@ -194,7 +210,8 @@ mod tests {
 
     #[test]
     fn features_have_the_names_of_all_who_name_them() {
-        for (a, b) in [("sse4_1", "sse4.1"), ("fma3", "fma"), ("bmi1", "bmi"), ("rdrand", "rdrnd"), ("SSE4_2", "sse4")] {
+        for (a, b) in [("sse4_1", "sse4.1"), ("fma3", "fma"), ("bmi1", "bmi"), ("rdrand", "rdrnd"), ("SSE4_2", "sse4")]
+        {
             assert_eq!(feature::parse(a).unwrap(), feature::parse(b).unwrap(), "{a}");
         }
         assert!(feature::parse("no-such").is_none() && feature::parse("").is_none());

@@ -106,11 +106,9 @@ fn kinds(chost: &str) -> Vec<Kind> {
         _ if starts("riscv32") => vec![(abi::EM_RISCV, false, true)],
         "s390x" => vec![(abi::EM_S390, true, false), (abi::EM_S390, false, false)],
         _ if starts("s390") => vec![(abi::EM_S390, false, false)],
-        _ if starts("sparc64") || starts("sparcv9") => vec![
-            (abi::EM_SPARCV9, true, false),
-            (abi::EM_SPARC, false, false),
-            (abi::EM_SPARC32PLUS, false, false),
-        ],
+        _ if starts("sparc64") || starts("sparcv9") => {
+            vec![(abi::EM_SPARCV9, true, false), (abi::EM_SPARC, false, false), (abi::EM_SPARC32PLUS, false, false)]
+        }
         _ if starts("sparc") => vec![(abi::EM_SPARC, false, false), (abi::EM_SPARC32PLUS, false, false)],
         _ if starts("mips64") => {
             let little = cpu.contains("el");
@@ -160,7 +158,9 @@ fn flags(machine: &Machine, target: &Target) -> Option<String> {
             match (flags & 0x200 != 0, flags & 0x400 != 0) {
                 _ if eabi != 5 && chost.contains("eabi") => say("say that it is not of the EABI, version 5"),
                 (true, _) if hard => say("say that it passes numbers in general registers; this CHOST does not"),
-                (_, true) if !hard => say("say that it passes numbers in floating-point registers; this CHOST does not"),
+                (_, true) if !hard => {
+                    say("say that it passes numbers in floating-point registers; this CHOST does not")
+                }
                 _ => None,
             }
         }
@@ -195,7 +195,8 @@ fn flags(machine: &Machine, target: &Target) -> Option<String> {
         }
         // Only binutils writes these, from the instructions that it assembled: VIS 2 and 3 (Sun), and HAL's own.
         abi::EM_SPARCV9 | abi::EM_SPARC32PLUS => {
-            let later = option("-mcpu=").is_some_and(|cpu| cpu.starts_with("ultrasparc3") || cpu.starts_with("niagara"));
+            let later =
+                option("-mcpu=").is_some_and(|cpu| cpu.starts_with("ultrasparc3") || cpu.starts_with("niagara"));
             match () {
                 () if flags & 0x400 != 0 => say("say that it needs HAL R1's own instructions"),
                 () if flags & 0x800 != 0 && !later => say("say that it needs UltraSPARC III's own instructions"),
@@ -254,7 +255,14 @@ mod tests {
     fn another_machine_class_order_or_abi_is_said() {
         let x86 = "x86_64-pc-linux-gnu";
         for (chost, number, is_64, is_little, flags, said) in [
-            (x86, abi::EM_SPARCV9, true, false, 0, "it is for SPARC v9, 64-bit, big-endian; `x86_64-pc-linux-gnu` is x86-64"),
+            (
+                x86,
+                abi::EM_SPARCV9,
+                true,
+                false,
+                0,
+                "it is for SPARC v9, 64-bit, big-endian; `x86_64-pc-linux-gnu` is x86-64",
+            ),
             (x86, abi::EM_X86_64, true, false, 0, "big-endian"),
             (x86, abi::EM_X86_64, false, true, 0, "x86-64, 32-bit"),
             (x86, abi::EM_BPF, true, false, 0, "BPF, 64-bit, big-endian"),

@@ -112,9 +112,9 @@ impl<'a> Object<'a> {
     }
 
     fn read_sections(&mut self, file: &ElfBytes<'a, AnyEndian>) -> Result<(), &'static str> {
-        let (headers, names) =
-            file.section_headers_with_strtab().map_err(|_| "its table of sections is damaged")?;
-        let headers: Vec<SectionHeader> = headers.map(|table| table.iter().take(SECTIONS + 1).collect()).unwrap_or_default();
+        let (headers, names) = file.section_headers_with_strtab().map_err(|_| "its table of sections is damaged")?;
+        let headers: Vec<SectionHeader> =
+            headers.map(|table| table.iter().take(SECTIONS + 1).collect()).unwrap_or_default();
         if headers.len() > SECTIONS {
             return Err("it has too many sections");
         }

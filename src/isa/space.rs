@@ -85,7 +85,8 @@ pub(super) struct Space<'a> {
 impl<'a> Space<'a> {
     /// Lays out a linked file, or what is to be linked.
     pub(super) fn of(objects: &[Object<'a>]) -> Self {
-        let mut space = Self { is_64: objects.iter().any(|object| object.class == elf::file::Class::ELF64), ..Self::default() };
+        let mut space =
+            Self { is_64: objects.iter().any(|object| object.class == elf::file::Class::ELF64), ..Self::default() };
         space.has_addresses = objects.iter().any(|object| object.is_fixed || object.is_relocatable);
         let mut next = BASE;
         let mut bases: Vec<Vec<u64>> = Vec::new();
@@ -158,7 +159,9 @@ impl<'a> Space<'a> {
                     self.tables.push((*base, base.saturating_add(section.size)));
                 }
             }
-            if section.name == ".got.plt" || (section.name == ".got" && !object.sections.iter().any(|s| s.name == ".got.plt")) {
+            if section.name == ".got.plt"
+                || (section.name == ".got" && !object.sections.iter().any(|s| s.name == ".got.plt"))
+            {
                 origin = *base;
             }
         }
@@ -224,7 +227,11 @@ impl<'a> Space<'a> {
             if !is_with && section.kind != consts::SHT_REL {
                 continue;
             }
-            let target = if object.is_relocatable { object.sections.get(section.info).zip(bases.get(section.info)) } else { None };
+            let target = if object.is_relocatable {
+                object.sections.get(section.info).zip(bases.get(section.info))
+            } else {
+                None
+            };
             if object.is_relocatable {
                 let describes = |name: &str| DESCRIPTIONS.iter().any(|known| name.starts_with(known));
                 if target.is_none_or(|(target, _)| !target.is_loaded() || describes(target.name)) {
@@ -244,9 +251,8 @@ impl<'a> Space<'a> {
             for relocation in all {
                 let place = target_base.wrapping_add(relocation.offset);
                 let addend = relocation.addend.unwrap_or_else(|| self.content(place, object, bases, 4));
-                let symbol = (relocation.symbol != 0)
-                    .then(|| self.symbol(object, bases, first + relocation.symbol))
-                    .flatten();
+                let symbol =
+                    (relocation.symbol != 0).then(|| self.symbol(object, bases, first + relocation.symbol)).flatten();
                 self.apply(&relocation, place, symbol, addend, (object.is_relocatable, origin));
             }
         }

@@ -61,7 +61,9 @@ impl Target {
             }
         }
         let doubt = said.processor.filter(|_| !said.known).map(|processor| {
-            format!("`-march={processor}` says no level that bindery knows, and {usual} was taken: say `level` in [isa]")
+            format!(
+                "`-march={processor}` says no level that bindery knows, and {usual} was taken: say `level` in [isa]"
+            )
         });
         Self { doubt, ..Self::of(chost, Some(name), set) }
     }
@@ -150,7 +152,10 @@ mod tests {
         let derive = |options: &str, flags: &[&str]| Target::derive(x86, options, flags);
         let has = |target: &Target, name: &str| target.allowed().has_all(feature::parse(name).unwrap());
         let baseline = derive("-O2 -pipe", &["mmx", "mmxext", "sse", "sse2"]);
-        assert_eq!((baseline.to_string().as_str(), has(&baseline, "sse2"), has(&baseline, "sse3")), ("x86-64", true, false));
+        assert_eq!(
+            (baseline.to_string().as_str(), has(&baseline, "sse2"), has(&baseline, "sse3")),
+            ("x86-64", true, false)
+        );
         let third = derive("-O2 -march=x86-64-v3", &["avx2", "fma3"]);
         assert_eq!((third.to_string().as_str(), has(&third, "avx2"), has(&third, "aes")), ("x86-64-v3", true, false));
         let more = derive("-march=x86-64-v2 -mpclmul", &["aes"]);

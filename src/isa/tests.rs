@@ -57,7 +57,9 @@ fn what_is_compiled_for_the_level_passes_and_is_counted() {
 
 #[test]
 fn an_instruction_beyond_the_level_is_named_with_function_address_and_level() {
-    for args in [&["-O3", "-mavx2"][..], &["-O3", "-mavx2", "-s"], &["-O3", "-mavx2", "-fno-asynchronous-unwind-tables"]] {
+    for args in
+        [&["-O3", "-mavx2"][..], &["-O3", "-mavx2", "-s"], &["-O3", "-mavx2", "-fno-asynchronous-unwind-tables"]]
+    {
         let library = library(args, SCALE);
         let said = refused("x86-64-v2", &library);
         assert!(said.starts_with("`/usr/lib64/liba.so.1`, `scale`, at 0x"), "{said}");
@@ -87,7 +89,8 @@ fn every_member_of_a_static_archive_is_looked_at() {
     fs::write(&dir.path().join("a-name-longer-than-sixteen.o"), made("a.c", &["-c", "-O3", "-mavx2"], SCALE)).unwrap();
     fs::write(&dir.path().join("good.o"), made("a.c", &["-c"], "int f(void) { return 1; }")).unwrap();
     let mut command = process::command("ar");
-    process::run(command.current_dir(dir.path()).args(["rc", "x.a", "good.o", "a-name-longer-than-sixteen.o"])).unwrap();
+    process::run(command.current_dir(dir.path()).args(["rc", "x.a", "good.o", "a-name-longer-than-sixteen.o"]))
+        .unwrap();
     let archive = fs::read(&dir.path().join("x.a")).unwrap();
     let said = refused("x86-64", &archive);
     assert!(said.starts_with("`/usr/lib64/liba.so.1(a-name-longer-than-sixteen.o)`, `scale`, at 0x"), "{said}");
@@ -152,7 +155,10 @@ fn data_among_code_is_no_instruction() {
 fn what_the_disassembler_does_not_know_is_not_passed_over() {
     // REX2, of APX.
     let said = refused("x86-64-v4", &assembled(".byte 0xd5,0x19,0x01,0xc1"));
-    assert!(said.contains("`d5 19 01 c1 c3") && said.ends_with("needs a later processor than this bindery knows"), "{said}");
+    assert!(
+        said.contains("`d5 19 01 c1 c3") && said.ends_with("needs a later processor than this bindery knows"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -216,7 +222,10 @@ fn a_damaged_file_is_said_to_be_and_never_harms() {
         audit(&wanted, &library[..length]);
     }
     assert!(refused("x86-64", &library[..20]).ends_with("it begins like an ELF file and is none"));
-    assert!(refused("x86-64", &library[..200]).contains("is damaged") || refused("x86-64", &library[..200]).contains("are damaged"));
+    assert!(
+        refused("x86-64", &library[..200]).contains("is damaged")
+            || refused("x86-64", &library[..200]).contains("are damaged")
+    );
     // Every byte of the headers, and many elsewhere, turned around.
     let header = u64::from_le_bytes(library[40..48].try_into().unwrap());
     let header = usize::try_from(header).unwrap();

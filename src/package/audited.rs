@@ -28,7 +28,11 @@ pub(super) fn audited(
         return Ok(());
     }
     let path = String::from_utf8_lossy(entry.name.strip_prefix(b"image").unwrap_or(&entry.name)).into_owned();
-    if kept.len() as u64 == entry.size { audit.file(&path, &kept) } else { audit.too_long(&path) }
+    if kept.len() as u64 == entry.size {
+        audit.file(&path, &kept)
+    } else {
+        audit.too_long(&path)
+    }
     Ok(())
 }
 

@@ -79,7 +79,8 @@ pub(super) fn target(
         return Ok(Target::derive(chost.as_str(), options, &cpu_flags));
     };
     Target::new(chost.as_str(), level.value.as_str(), &words).map_err(|error| {
-        let complaint = level.complain(error.to_string(), "expected a level, or a processor as GCC's `-march=` names it");
+        let complaint =
+            level.complain(error.to_string(), "expected a level, or a processor as GCC's `-march=` names it");
         let complaint = match closest(level.value.as_str(), LevelError::known()) {
             Some(name) => complaint.hint(format!("did you mean `{name}`?")),
             None => complaint,

@@ -55,8 +55,8 @@ fn a_package_beyond_the_level_is_refused_with_function_instruction_and_the_flag_
         said.fails(
             3,
             &[
-                "its package was refused: it needs more than x86-64-v2, the profile's level: `/usr/lib64/libbold.so.1`",
-                "`scale`, at 0x",
+                "its package was refused: it needs more than x86-64-v2, the profile's level",
+                "`/usr/lib64/libbold.so.1`, `scale`, at 0x",
                 " needs avx (x86-64-v3)",
                 "`-mavx2` is in the log: ",
                 " -fPIC -c -o bold.o bold.c",
@@ -68,7 +68,7 @@ fn a_package_beyond_the_level_is_refused_with_function_instruction_and_the_flag_
     let said = bench.build(&["own/bold", "own/polite"]);
     refused(&said);
     // What dispatches is published beside it, and that is said.
-    said.fails(3, &["own/polite-1 has code beyond the level: 1 functions only where the processor has it"]);
+    said.fails(3, &["own/polite-1 has code beyond the level: ", " functions only where the processor has it"]);
     assert!(is_published(&bench, "polite"));
     bench.run(&["log", "own/bold"]).works().prints(&["`-mavx2` is in the log", "needs avx (x86-64-v3)"]);
 

@@ -67,7 +67,8 @@ fn around(line: &str, flag: &str) -> String {
 }
 
 fn clean(text: &str, most: usize) -> String {
-    let is_odd = |c: char| c.is_control() || ('\u{200b}'..='\u{200f}').contains(&c) || ('\u{2028}'..='\u{202e}').contains(&c);
+    let is_odd =
+        |c: char| c.is_control() || ('\u{200b}'..='\u{200f}').contains(&c) || ('\u{2028}'..='\u{202e}').contains(&c);
     text.chars().filter(|c| !is_odd(*c)).take(most).collect()
 }
 
