@@ -159,6 +159,7 @@ fn run(
         );
         record.tell(Event::Warning { what }, on);
     }
+    audit::unknown(profile, &prepared.trees, &mut |event| record.tell(event, on));
     let build = prepared.plan.to_build().count();
     let share = prepared.plan.shared();
     record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build - share, share }, on);

@@ -21,6 +21,7 @@ use crate::fs::{self, PathError};
 use crate::isa::{self, Finding, Report, Wanted, What};
 use crate::profile::Profile;
 use crate::sandbox::range;
+use crate::tree::Tree;
 
 mod origin;
 
@@ -118,6 +119,10 @@ pub(super) fn good(cpv: &Cpv, wanted: &Wanted, report: Option<Report>) -> Result
 /// it does not say so.
 pub(super) fn again(shop: &Shop<'_>, entry: Entry) -> Result<Entry, BuildError> {
     let cpv = entry.facts.cpv.clone();
+    // What is proven to hold no compiled code needs nothing.
+    if entry.facts.offers.as_ref().is_some_and(|offers| offers.not_proven().is_none()) {
+        return Ok(entry);
+    }
     let wanted = wanted(shop.profile, &cpv);
     if entry.origin.audited.as_ref().is_some_and(|audited| audited.wanted == key(&wanted)) {
         return Ok(entry);
@@ -154,6 +159,15 @@ pub(super) fn refused(shop: &Shop<'_>, cpv: &Cpv, beyond: &Beyond) -> Result<Eve
         std::iter::once(&reason).chain(&telling).map(|line| format!("[bindery: {line}]\n")).collect();
     fs::write_atomic(&log, lines.concat(), 0o644)?;
     Ok(Event::BuildFailed { cpv: cpv.clone(), reason, telling, log })
+}
+
+/// Says which of the profile's exceptions are for packages that no tree has.
+pub(super) fn unknown(profile: &Profile, trees: &[Tree], on: Sink<'_>) {
+    for excused in &profile.isa.exceptions {
+        if !trees.iter().any(|tree| tree.path.join(excused.package.as_str()).is_dir()) {
+            on(Event::Warning { what: format!("the exception for {excused} is for a package that no tree has") });
+        }
+    }
 }
 
 /// Says what the profile's exceptions let pass of these packages, and which of them let nothing pass.

@@ -175,15 +175,13 @@ impl Guards {
         // What only tables of jumps and exceptions lead to is reached by something unknown.
         let (mut roots, mut tables) = (vec![0], Vec::new());
         let mut all = reach(&roots, false);
-        let by_guard = body.iter().enumerate().filter(|(_, i)| i.flow_control() == FlowControl::IndirectBranch);
-        let by_guard = by_guard.clone().count() > 0 && by_guard.clone().all(|(at, _)| self.places.contains(&at));
-        for at in 0..body.len() {
-            if !all.has(at) && !graph::is_padding(&body[at]) {
-                if by_guard {
-                    tables.push(at)
-                } else {
-                    roots.push(at)
-                }
+        let jumps = body.iter().enumerate().filter(|(_, i)| i.flow_control() == FlowControl::IndirectBranch);
+        let jumps: Vec<usize> = jumps.map(|(at, _)| at).collect();
+        let by_guard = !jumps.is_empty() && jumps.iter().all(|at| self.places.contains(at));
+        for (at, instruction) in body.iter().enumerate() {
+            if !all.has(at) && !graph::is_padding(instruction) {
+                let list = if by_guard { &mut tables } else { &mut roots };
+                list.push(at);
                 let more = reach(&[at], false);
                 all.0.iter_mut().zip(more.0).for_each(|(a, b)| *a |= b);
             }

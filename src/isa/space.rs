@@ -267,7 +267,9 @@ impl<'a> Space<'a> {
         let at = usize::try_from(address - base).unwrap_or(usize::MAX);
         let bytes = section.bytes.get(at..at.saturating_add(size)).unwrap_or_default();
         let value = bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-        if size == 4 { i64::from(value as u32 as i32) } else { value as i64 }
+        // With its sign, where it is shorter.
+        let shift = 64 - 8 * u32::try_from(size.min(8)).unwrap_or(8);
+        (value.wrapping_shl(shift) as i64).wrapping_shr(shift)
     }
 
     fn apply(&mut self, relocation: &Relocation, place: u64, symbol: Option<u64>, addend: i64, how: (bool, u64)) {

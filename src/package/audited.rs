@@ -29,9 +29,9 @@ pub(super) fn audited(
     }
     let path = String::from_utf8_lossy(entry.name.strip_prefix(b"image").unwrap_or(&entry.name)).into_owned();
     if kept.len() as u64 == entry.size {
-        audit.file(&path, &kept)
+        audit.file(&path, &kept);
     } else {
-        audit.too_long(&path)
+        audit.too_long(&path);
     }
     Ok(())
 }

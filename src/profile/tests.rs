@@ -303,7 +303,7 @@ fn what_packages_may_need_follows_from_the_flags_unless_the_profile_says_it() {
     let second = format!("{BASE}key = \"k\"\n[flags]\ncflags = \"-O2 -march=x86-64-v2\"\ncpu-flags = [\"aes\"]\n");
     let project = Project::new(&[
         ("derived", &second),
-        ("said", &format!("version = 1\ninherits = \"derived\"\n[isa]\nlevel = \"x86-64-v3\"\nfeatures = [\"sha\"]\n")),
+        ("said", "version = 1\ninherits = \"derived\"\n[isa]\nlevel = \"x86-64-v3\"\nfeatures = [\"sha\"]\n"),
         ("more", "version = 1\ninherits = \"derived\"\n[isa]\nfeatures = [\"sha\"]\n"),
         ("native", &format!("{BASE}key = \"k\"\n[flags]\ncflags = \"-march=native\"\n")),
     ]);

@@ -77,7 +77,8 @@ fn a_package_beyond_the_level_is_refused_with_function_instruction_and_the_flag_
         format!(
             "{SECOND}[[isa.exceptions]]\npackage = \"own/bold\"\nfile = \"/usr/lib64/libbold.so.*\"\nsymbol = \"{symbol}\"\n\
              reason = \"nobody calls it\"\n[[isa.exceptions]]\npackage = \"own/polite\"\nfile = \"/usr/bin/polite\"\n\
-             reason = \"a mistake\"\n"
+             reason = \"a mistake\"\n[[isa.exceptions]]\npackage = \"own/gone\"\nfile = \"/usr/bin/gone\"\n\
+             reason = \"it was there once\"\n"
         )
     };
     bench.write_profile(&exception("other"));
@@ -90,6 +91,7 @@ fn a_package_beyond_the_level_is_refused_with_function_instruction_and_the_flag_
             "own/bold-1 has code beyond the level: 0 functions only where the processor has it, 1 by exceptions",
             "1 exceptions from the level let 1 findings pass",
             "the exception for `own/polite`, `/usr/bin/polite` lets nothing pass",
+            "the exception for `own/gone`, `/usr/bin/gone` is for a package that no tree has",
         ],
     );
     assert!(is_published(&bench, "bold"));
