@@ -20,6 +20,7 @@ use crate::state::{Lease, Lock, State};
 use crate::{distfiles, process};
 
 mod answer;
+mod audit;
 mod bundle;
 mod detail;
 mod error;
@@ -42,6 +43,7 @@ mod undeclared;
 mod used;
 mod workers;
 
+pub use audit::Beyond;
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};
 pub use explain::{Addition, Explanation};
@@ -157,6 +159,7 @@ fn run(
         );
         record.tell(Event::Warning { what }, on);
     }
+    audit::unknown(profile, &prepared.trees, &mut |event| record.tell(event, on));
     let build = prepared.plan.to_build().count();
     let share = prepared.plan.shared();
     record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build - share, share }, on);
@@ -174,7 +177,10 @@ fn run(
     let (prepared, pool, together) = (&prepared, &pool, shared.as_ref());
     let shop = Shop { host: &builders, profile, prepared, pool, held, key, source_date, limits, run, together };
     let stop = workers::Stop { asked: host.cancel, told: &told };
-    let published = workers::build(&shop, most, stop, record, on).and_then(|ready| publish::publish(&shop, &ready));
+    let published = workers::build(&shop, most, stop, record, on).and_then(|ready| {
+        let mut tell = |event| record.tell(event, on);
+        publish::publish(&shop, &ready, &mut tell)
+    });
     let closed = shared.map_or(Ok(()), Together::close);
     let published = published?;
     closed?;
