@@ -66,6 +66,10 @@ doc:
 bench-sandbox *args: build-tools bench-tools
     cargo bench --bench startup -- {{ args }}
 
+# Measure how fast programs are audited: `just bench-audit x86-64-v2 FILE…`
+bench-audit *args: build-tools
+    cargo bench --bench audit -- {{ args }}
+
 # Measure what clean rooms cost, as root: `just bench-rooms --packages 20 --sample 2 --only graph` is the quick one
 bench-rooms *args: host-tools build
     BINDERY_STATE={{ quote(state) }} BINDERY={{ quote(target / "release/bindery") }} tests/bench-rooms {{ args }}

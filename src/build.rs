@@ -21,6 +21,7 @@ use crate::{distfiles, process};
 
 mod across;
 mod answer;
+mod audit;
 mod bundle;
 mod detail;
 mod emulated;
@@ -45,6 +46,7 @@ mod undeclared;
 mod used;
 mod workers;
 
+pub use audit::Beyond;
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};
 pub use explain::{Addition, Explanation};
@@ -184,6 +186,7 @@ fn run(
         );
         record.tell(Event::Warning { what }, on);
     }
+    audit::unknown(profile, &prepared.trees, &mut |event| record.tell(event, on));
     let build = prepared.plan.to_build().count();
     let share = prepared.plan.shared();
     record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build - share, share }, on);
@@ -202,7 +205,7 @@ fn run(
     let shop = Shop { host: &builders, profile, prepared, pool, held, key, source_date, limits, run, together };
     let stop = workers::Stop { asked: host.cancel, told: &told };
     let published = workers::build(&shop, most, stop, record, on).and_then(|ready| match purpose {
-        Purpose::Publish => publish::publish(&shop, &ready),
+        Purpose::Publish => publish::publish(&shop, &ready, &mut |event| record.tell(event, on)),
         Purpose::BuildSide => Ok(None),
     });
     let closed = shared.map_or(Ok(()), Together::close);

@@ -128,6 +128,24 @@ pub enum Event {
         /// The packages that were not used.
         dependencies: Vec<Cpv>,
     },
+    /// A package holds code beyond the profile's level that was let pass.
+    Audited {
+        /// The package.
+        cpv: Cpv,
+        /// How many functions are only reached where the processor has what they need.
+        dispatched: u64,
+        /// How many the profile's exceptions let pass.
+        excepted: u64,
+    },
+    /// What the profile's exceptions from its level came to, of all that is published.
+    Excepted {
+        /// How many of them let something pass.
+        exceptions: u64,
+        /// How much.
+        passed: u64,
+        /// Those that let nothing pass of the packages they name.
+        unused: Vec<String>,
+    },
     /// A package could not be built.
     BuildFailed {
         /// The package.

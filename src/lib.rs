@@ -27,6 +27,7 @@ pub mod config;
 pub mod distfiles;
 pub mod doctor;
 pub mod image;
+pub mod isa;
 pub mod layer;
 pub mod package;
 pub mod plan;

@@ -31,6 +31,7 @@
 
 pub mod apart;
 pub mod archive;
+mod audited;
 pub mod certificate;
 pub mod compare;
 pub mod contents;

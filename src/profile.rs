@@ -38,6 +38,9 @@
 //! [rebuild]                         # what of a dependency, when it changed, has its users built again (docs/keys.md)
 //! archives = "any"                  # or "never": static archives
 //! tools = "any"                     # or "abi", "never": what runs while they are built
+//! [isa]                             # what packages may need of processors (docs/isa.md); follows from chost and flags
+//! level = "x86-64-v2"
+//! features = ["aes"]
 //! [limits]                          # docs/limits.md
 //! memory = "4GiB"
 //! time = "2h"
@@ -51,6 +54,7 @@ use crate::config::{At, Config, Diagnostic, Kind, Mirror, PortageProfile, Search
 use crate::fs::PathError;
 
 mod file;
+mod isa;
 mod limits;
 mod merge;
 mod method;
@@ -61,12 +65,14 @@ mod show;
 mod text;
 
 pub use file::ProfileFile;
+pub use isa::{Excused, Isa};
 pub use limits::{Limits, parse_cpus, parse_io_weight, parse_size, parse_swap, parse_time};
 pub use method::{Method, MethodLine};
 pub use rebuild::{Archives, Rebuild, Tools};
 pub use sets::SetError;
 pub use text::{
-    Arch, Chost, Description, Feature, Keyword, License, Options, PackageLine, UseWord, Variable, VariableValue,
+    Arch, Chost, Description, Feature, FilePattern, Keyword, License, Options, PackageLine, PackageName, Reason,
+    SymbolPattern, UseWord, Variable, VariableValue,
 };
 
 /// The package manager that builds.
@@ -143,6 +149,8 @@ pub struct Profile {
     pub share: bool,
     /// What of a dependency, when it changed, has its users built again.
     pub rebuild: Rebuild,
+    /// What packages may need of processors.
+    pub isa: Isa,
     /// Folders laid over the generated `/etc/portage`, later over earlier; absolute.
     pub native: Vec<PathBuf>,
     /// The files it was read from, the profile's own last.

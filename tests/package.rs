@@ -27,6 +27,7 @@ fn normalise(dir: &Path, name: &str) -> (Normalised, PathBuf) {
         source_date: DATE,
         known: Vec::new(),
         next: BuildId(1),
+        audit: None,
     };
     (package::normalise(&options).unwrap(), options.output)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pool/CATEGORY/PACKAGE/PF-BUILD_ID.gpkg.tar    mode 0444, modification time = BUILD_TIME
-//! pool/CATEGORY/PACKAGE/PF-BUILD_ID.json        the record (version 3): facts, hashes, where it came from
+//! pool/CATEGORY/PACKAGE/PF-BUILD_ID.json        the record (version 4): facts, hashes, where it came from
 //! pool/CATEGORY/PACKAGE/.new-…                  being written, or left behind
 //! pool/CATEGORY/PACKAGE/.altered-…              no longer what was put there, and set aside
 //! checked.json                                  which packages were found good (`pool/checked.rs`)
@@ -29,8 +29,9 @@ mod checked;
 
 pub use checked::Checked;
 
-const VERSION: u32 = 3;
-/// The first version, which is read, too: its facts have no output digest. The second knows nothing of sharing.
+const VERSION: u32 = 4;
+/// The first version, which is read, too: its facts have no output digest. The second knows nothing of sharing,
+/// the third of audits.
 const FIRST: u32 = 1;
 /// No record comes near: the longest field is a dependency list of some tens of kilobytes.
 const RECORD_LIMIT: u64 = 16 << 20;
@@ -78,6 +79,32 @@ pub struct Origin {
     /// The build of another profile that it was taken over from, instead of being built.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub shared: Option<Shared>,
+    /// What its programs were checked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub audited: Option<Audited>,
+}
+
+/// A good audit of what a package's programs need of processors.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Audited {
+    /// What it was checked for, and by which rules.
+    pub wanted: Digest,
+    /// How many ELF files it has.
+    pub files: u64,
+    /// How many bytes of code were read.
+    pub code: u64,
+    /// How many functions are beyond the level, and only reached where the processor has what they need.
+    pub dispatched: u64,
+    /// What each exception of the profile let pass, in their order.
+    pub excepted: Vec<u64>,
+}
+
+impl Audited {
+    /// Returns whether it has code beyond the level.
+    pub fn has_more(&self) -> bool {
+        self.dispatched > 0 || self.excepted.iter().any(|count| *count > 0)
+    }
 }
 
 /// A build of another profile.

@@ -7,6 +7,7 @@ use crate::atom::{Atom, Cpv};
 use crate::backend::{ResolutionError, SettingsError, UnknownBackend};
 use crate::binhost::generation::GenerationError;
 use crate::binhost::pool::PoolError;
+use crate::build::audit::Beyond;
 use crate::build::explain::{self, Explanation};
 use crate::build::method::MethodError;
 use crate::distfiles::FetchError;
@@ -131,6 +132,9 @@ pub enum BuildError {
     /// A build left something that is no package.
     #[error("its package is refused: {0}")]
     Odd(String),
+    /// A package needs more of processors than its profile's have.
+    #[error("its package is refused: {0}")]
+    Beyond(Box<Beyond>),
     /// A package of the plan is not there when it is its turn.
     #[error("`{cpv}` is no longer in the pool; start again")]
     Vanished {
@@ -214,7 +218,9 @@ impl BuildError {
             | Self::NoStep { .. }
             | Self::NotBuilt { .. }
             | Self::Lock(LockError::Held { .. }) => Blame::User,
-            Self::Odd(_) | Self::Resolver { .. } | Self::Resolution(_) | Self::Graph(_) => Blame::Package,
+            Self::Odd(_) | Self::Beyond(_) | Self::Resolver { .. } | Self::Resolution(_) | Self::Graph(_) => {
+                Blame::Package
+            }
             _ => Blame::Host,
         }
     }

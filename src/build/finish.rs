@@ -1,7 +1,8 @@
 //! From what a build left to a package in the pool: normalised in a sandbox of its own, signed outside of any.
 //!
 //! 1. A second sandbox, with this program and without network, sees what the build wrote (read-only) and an empty folder;
-//!    there it reads the package as hostile, writes the canonical one, and prints what is in it.
+//!    there it reads the package as hostile, audits its programs ([`super::audit`]), writes the canonical one, and prints what is
+//!    in it.
 //! 2. A process of its own, which reads no archive, signs the canonical package.
 //! 3. A third sandbox verifies the signed package as a client does it, and what it finds must be what the second one said;
 //!    then it goes into the pool. This process reads neither package: what a build made could be made to attack a reader.
@@ -11,12 +12,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::atom::Cpv;
 use crate::backend::Step;
-use crate::binhost::pool::{Entry, Origin};
-use crate::build::BuildError;
+use crate::binhost::pool::{Audited, Entry, Origin};
 use crate::build::one::Shop;
 use crate::build::room::{Room, describe, full, interrupted, limits, path};
+use crate::build::{BuildError, audit};
 use crate::digest::Digest;
 use crate::fs;
+use crate::isa::Wanted;
 use crate::package::entry::{NORMALISE, VERIFY, VerifyOptions};
 use crate::package::{self, Facts, NormaliseOptions, Normalised, Offers, Verified};
 use crate::process;
@@ -56,10 +58,11 @@ pub(super) fn finish(
     fs::create_dir_new(&out, 0o700)?;
     // The sandbox's ids are none of this user's: the folder is open to all, and the one above it to nobody else.
     fs::set_mode(&out, 0o777)?;
-    let Normalised { facts, is_new } = normalise(shop, cpv, artefact, &out)?;
+    let (Normalised { facts, is_new, .. }, audited) = examine(shop, cpv, artefact, &out)?;
     if let Artefact::Shared { content, .. } = artefact {
         check_shared(&facts, content)?;
     }
+    let origin = &Origin { audited, ..origin.clone() };
     if !is_new {
         // The same came out again: the package stays, and what it can be made from is noted. An earlier bindery's record
         // may lack what this one knows.
@@ -72,6 +75,32 @@ pub(super) fn finish(
     Ok(shop.pool.add(shop.held, &signed, &facts, origin)?)
 }
 
+/// Reads a package of a pool once more, as any package is; nothing comes of it but what the audit says.
+pub(super) fn read(
+    shop: &Shop<'_>,
+    cpv: &Cpv,
+    artefact: Artefact<'_>,
+    scratch: &Path,
+) -> Result<(Normalised, Option<Audited>), BuildError> {
+    let out = scratch.join("out");
+    fs::create_dir_new(&out, 0o700)?;
+    fs::set_mode(&out, 0o777)?;
+    examine(shop, cpv, artefact, &out)
+}
+
+/// Has a package read and audited: an error where it needs more of processors than the profile's have.
+fn examine(
+    shop: &Shop<'_>,
+    cpv: &Cpv,
+    artefact: Artefact<'_>,
+    out: &Path,
+) -> Result<(Normalised, Option<Audited>), BuildError> {
+    let wanted = audit::wanted(shop.profile, cpv);
+    let mut normalised = normalise(shop, cpv, artefact, out, &wanted)?;
+    let audited = audit::good(cpv, &wanted, normalised.audit.take())?;
+    Ok((normalised, audited))
+}
+
 /// Refuses a package of another profile that is another one, or of which it is not proven any more that it holds no code.
 fn check_shared(facts: &Facts, content: &Digest) -> Result<(), BuildError> {
     if facts.content != *content {
@@ -82,7 +111,13 @@ fn check_shared(facts: &Facts, content: &Digest) -> Result<(), BuildError> {
 }
 
 /// Reads the package in a sandbox of its own, which writes the canonical one, unless the pool has it, to `out/package`.
-fn normalise(shop: &Shop<'_>, cpv: &Cpv, artefact: Artefact<'_>, out: &Path) -> Result<Normalised, BuildError> {
+fn normalise(
+    shop: &Shop<'_>,
+    cpv: &Cpv,
+    artefact: Artefact<'_>,
+    out: &Path,
+    wanted: &Wanted,
+) -> Result<Normalised, BuildError> {
     let known = shop.pool.builds(cpv)?.into_iter().map(|entry| (entry.facts.content, entry.facts.build_id));
     let (from, input) = match artefact {
         Artefact::Built(upper) => (upper, shop.prepared.backend.artefact(cpv).on(Path::new("/in"))),
@@ -96,6 +131,7 @@ fn normalise(shop: &Shop<'_>, cpv: &Cpv, artefact: Artefact<'_>, out: &Path) -> 
         source_date: shop.source_date,
         known: known.collect(),
         next: shop.pool.next(cpv)?.build_id,
+        audit: Some(wanted.clone()),
     };
     let binds = [
         Bind { from: from.to_path_buf(), to: path("/in"), writable: false },

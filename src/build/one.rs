@@ -139,6 +139,10 @@ fn build_once(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result<Entry
                 milliseconds,
             };
             on(event);
+            if let Some(audited) = entry.origin.audited.as_ref().filter(|audited| audited.has_more()) {
+                let (dispatched, excepted) = (audited.dispatched, audited.excepted.iter().sum());
+                on(Event::Audited { cpv: planned.cpv.clone(), dispatched, excepted });
+            }
             if !used.unused.is_empty() {
                 on(Event::Unused { cpv: planned.cpv.clone(), dependencies: used.unused });
             }
@@ -227,10 +231,19 @@ fn build_in(
         built: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         milliseconds: u64::try_from(started.elapsed().as_millis()).ok(),
         shared: None,
+        audited: None,
     };
     match finish::finish(shop, &planned.cpv, Artefact::Built(&room.upper()), &scratch, &origin) {
         Ok(entry) => Ok(Ok((entry, used))),
         Err(BuildError::Odd(why)) => Ok(Err(Telling::of(format!("its package was refused: {why}")))),
+        Err(BuildError::Beyond(beyond)) => {
+            let (reason, log) = (format!("its package was refused: {}", beyond.reason()), dir.join("log"));
+            let lines = beyond.told(&log)?;
+            let text: String = lines.iter().map(|line| format!("[bindery: {line}]\n")).collect();
+            let text = format!("\n[bindery: {reason}]\n{text}");
+            fs::append(&log, 0o644)?.write_all(text.as_bytes()).map_err(PathError::on("write", &log))?;
+            Ok(Err(Telling { lines, ..Telling::of(reason) }))
+        }
         Err(error) => Err(error),
     }
 }

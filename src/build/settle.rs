@@ -8,7 +8,7 @@ use crate::atom::Cpv;
 use crate::binhost::pool::{Entry, Origin};
 use crate::build::one::Shop;
 use crate::build::record::Record;
-use crate::build::{BuildError, detail, prepare, share};
+use crate::build::{BuildError, audit, detail, prepare, share};
 use crate::event::{Event, Sink, Verdict};
 use crate::plan::{Action, Planned, Reason, Request, Settled};
 
@@ -19,6 +19,8 @@ pub(super) enum Next {
     There(Box<Entry>),
     /// It is built.
     Build,
+    /// The one in the pool, which would be built the same again, needs more than the profile's processors have.
+    Refused(Box<Event>),
 }
 
 /// Decides about a package of the plan, whose dependencies are `ready`, and takes it where it need not be built.
@@ -42,6 +44,12 @@ pub(super) fn settle(
         Action::Reuse(reuse) => {
             let entry = shop.pool.find(&planned.cpv, reuse.build_id)?;
             let entry = entry.ok_or_else(|| BuildError::Vanished { cpv: planned.cpv.clone() })?;
+            let entry = match audit::again(shop, entry) {
+                Err(BuildError::Beyond(beyond)) => {
+                    return Ok(Next::Refused(Box::new(audit::refused(shop, &planned.cpv, &beyond)?)));
+                }
+                entry => entry?,
+            };
             Some(if reuse.other_flags { note(shop, planned, &entry)? } else { entry })
         }
         Action::Share(share) => share::take(shop, planned, &share, record, on)?,

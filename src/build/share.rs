@@ -127,11 +127,13 @@ fn adopt(
         built: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         milliseconds: None,
         shared: Some(Shared { profile: share.profile.clone(), build_id: share.build_id }),
+        audited: None,
     };
     let artefact = Artefact::Shared { file: &theirs.file, content: &theirs.facts.content };
     match finish::finish(shop, cpv, artefact, &scratch, &origin) {
         Ok(entry) => Ok(entry),
         Err(BuildError::Odd(why)) => Err(Untaken::Unfit(why)),
+        Err(BuildError::Beyond(beyond)) => Err(Untaken::Unfit(beyond.to_string())),
         Err(error) => Err(Untaken::Build(error)),
     }
 }

@@ -195,12 +195,19 @@ impl<'a> Work<'a, '_> {
                 self.record.status.skipped.push(planned.cpv);
                 continue;
             }
-            if let Decided::There(entry) = settle::settle(self.shop, &mut planned, &self.ready, self.record, self.on)? {
-                self.ready.insert(planned.cpv, *entry);
-                self.schedule.done(at);
-                continue;
+            match settle::settle(self.shop, &mut planned, &self.ready, self.record, self.on)? {
+                Decided::There(entry) => {
+                    self.ready.insert(planned.cpv, *entry);
+                    self.schedule.done(at);
+                }
+                Decided::Refused(event) => {
+                    self.schedule.fail(at);
+                    self.tell(*event);
+                    self.record.status.failed.push(planned.cpv);
+                    self.record.save()?;
+                }
+                Decided::Build => new.push(New { at, planned, number: self.number }),
             }
-            new.push(New { at, planned, number: self.number });
         }
         Ok(new)
     }

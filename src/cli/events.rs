@@ -57,6 +57,21 @@ pub(super) fn line(event: &Event) -> Option<String> {
             let names: Vec<_> = dependencies.iter().map(ToString::to_string).collect();
             format!("  {cpv} declared and did not use: {}", names.join(", "))
         }
+        Event::Audited { cpv, dispatched, excepted } => {
+            let excepted = if *excepted > 0 { format!(", {excepted} by exceptions") } else { String::new() };
+            format!(
+                "  {cpv} has code beyond the level: {dispatched} functions only where the processor has it{excepted}"
+            )
+        }
+        Event::Excepted { exceptions, passed, unused } => {
+            let mut text = format!("{exceptions} exceptions from the level let {passed} findings pass");
+            for excused in unused {
+                text.push_str(&format!(
+                    "\nwarning: the exception for {excused} lets nothing pass: take it out of the profile"
+                ));
+            }
+            text
+        }
         Event::BuildFailed { cpv, reason, telling, log } => {
             let mut text = format!("  failed {cpv}: {reason}");
             for line in telling {

@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use crate::atom::{BuildId, Cpv};
 use crate::digest::Digest;
 use crate::fs::{self, File, PathError};
+use crate::isa;
 
 use super::archive::{ArchiveError, Writer};
+use super::audited::audited;
 use super::contents::{self, ContentsError};
 use super::facts::{Facts, FactsError};
 use super::gpkg::{self, Build, Container, GpkgError, IMAGE, MANIFEST, METADATA};
@@ -48,6 +50,9 @@ pub struct NormaliseOptions {
     pub known: Vec<(Digest, BuildId)>,
     /// The number for content that is not known.
     pub next: BuildId,
+    /// What its programs may need of processors, where that is asked.
+    #[serde(default)]
+    pub audit: Option<isa::Wanted>,
 }
 
 /// What came of it.
@@ -58,6 +63,9 @@ pub struct Normalised {
     pub facts: Facts,
     /// Whether the content is new. If not, the pool's package with `facts.build_id` has it, and no file was written.
     pub is_new: bool,
+    /// What its programs need that they may not, where that was asked.
+    #[serde(default)]
+    pub audit: Option<isa::Report>,
 }
 
 /// Returns the `BUILD_TIME` of a package: the source date, and one second more for each earlier build of the version,
@@ -71,7 +79,9 @@ pub fn build_time(source_date: u64, build_id: BuildId) -> Option<u64> {
 /// Makes one package canonical. On an error no output remains.
 pub fn normalise(options: &NormaliseOptions) -> Result<Normalised, NormaliseError> {
     let mut input = Input::open(options)?;
-    let (metadata, summary, content, offers) = input.examine()?;
+    let mut audit = options.audit.as_ref().map(isa::Audit::new);
+    let (metadata, summary, content, offers) = input.examine(audit.as_mut())?;
+    let audit = audit.map(isa::Audit::finish);
     let known = options.known.iter().find(|(digest, _)| *digest == content);
     let build_id = known.map_or(options.next, |(_, build_id)| *build_id);
     let build_time = build_time(options.source_date, build_id).ok_or(NormaliseError::Time)?;
@@ -83,7 +93,7 @@ pub fn normalise(options: &NormaliseOptions) -> Result<Normalised, NormaliseErro
         return Err(NormaliseError::Other { expected: options.cpv.to_string(), found: facts.cpv.to_string() });
     }
     if known.is_some() {
-        return Ok(Normalised { facts, is_new: false });
+        return Ok(Normalised { facts, is_new: false, audit });
     }
     let output = fs::create_new(&options.output, 0o644)?;
     if let Err(error) = input.write(&metadata, &summary, &facts, output) {
@@ -91,7 +101,7 @@ pub fn normalise(options: &NormaliseOptions) -> Result<Normalised, NormaliseErro
         let _ = fs::remove_file(&options.output);
         return Err(error);
     }
-    Ok(Normalised { facts, is_new: true })
+    Ok(Normalised { facts, is_new: true, audit })
 }
 
 /// The package as Portage wrote it.
@@ -120,7 +130,10 @@ impl<'a> Input<'a> {
     }
 
     /// Reads everything once.
-    fn examine(&mut self) -> Result<(Metadata, contents::Summary, Digest, Offers), NormaliseError> {
+    fn examine(
+        &mut self,
+        mut audit: Option<&mut isa::Audit<'_>>,
+    ) -> Result<(Metadata, contents::Summary, Digest, Offers), NormaliseError> {
         let source_date = self.options.source_date;
         let signed = self.options.signed;
         let canonical = signed.then_some(source_date);
@@ -129,7 +142,10 @@ impl<'a> Input<'a> {
         let mut listing = Listing::new(source_date, &metadata).map_err(MetadataError::from)?;
         let image = self.container.unpack(IMAGE, &mut self.file, contents::LIMIT)?;
         let mut offers = Collector::new(&metadata).map_err(MetadataError::from)?;
-        let visit = &mut |entry: &Header, data: &mut dyn Read| offers.entry(entry, data);
+        let visit = &mut |entry: &Header, data: &mut dyn Read| match &mut audit {
+            Some(audit) => audited(audit, entry, data, &mut |data| offers.entry(entry, data)),
+            None => offers.entry(entry, data),
+        };
         let summary = contents::walk(image, source_date, signed, &mut listing, visit)?;
         // Portage gives the metadata's outer header ustar form always, the image's that of the image itself.
         let outer = if summary.portage_size >= PORTAGE_GNU { Format::Gnu } else { Format::Ustar };
@@ -199,6 +215,7 @@ pub fn parse_result(json: &[u8], options: &NormaliseOptions) -> Result<Normalise
     let consistent = facts.cpv == options.cpv
         && facts.build_id == build_id
         && result.is_new == known.is_none()
+        && result.audit.is_some() == options.audit.is_some()
         && Some(facts.build_time) == build_time(options.source_date, build_id);
     if !consistent {
         return Err(NormaliseError::Result("it is not about what was asked".to_string()));

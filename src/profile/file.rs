@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::isa::IsaTable;
 use super::limits::{Cpus, IoWeight, Size, Span, Swap};
 use super::text::{
     Arch, Chost, Description, Feature, Folder, Keyword, License, Options, PackageLine, UseWord, Variable, VariableValue,
@@ -58,6 +59,8 @@ pub struct ProfileFile {
     pub(super) share: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) rebuild: RebuildTable,
+    #[serde(default)]
+    pub(super) isa: IsaTable,
 }
 
 #[derive(Debug, Default, Deserialize)]

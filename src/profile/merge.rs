@@ -10,7 +10,7 @@ use super::limits::{Cpus, IoWeight, Size, Span, Swap};
 use super::text::{
     Arch, Chost, Description, Feature, Folder, Keyword, License, Options, PackageLine, UseWord, Variable, VariableValue,
 };
-use super::{Archives, Backend, Method, MethodLine, Tools};
+use super::{Archives, Backend, Excused, Method, MethodLine, Tools};
 use crate::atom::{Atom, CpuList, Name};
 use crate::config::{At, Mirror, PortageProfile, Source, plain};
 
@@ -65,6 +65,9 @@ pub(super) struct Merged {
     pub(super) share: Option<At<bool>>,
     pub(super) archives: Option<At<Archives>>,
     pub(super) tools: Option<At<Tools>>,
+    pub(super) isa_level: Option<At<UseWord>>,
+    pub(super) isa_features: Vec<At<UseWord>>,
+    pub(super) isa_exceptions: Vec<At<Excused>>,
 }
 
 impl Merged {
@@ -119,6 +122,9 @@ impl Merged {
         over(&mut self.share, file.share, source);
         over(&mut self.archives, file.rebuild.archives, source);
         over(&mut self.tools, file.rebuild.tools, source);
+        over(&mut self.isa_level, file.isa.level, source);
+        incremental(&mut self.isa_features, file.isa.features, source);
+        more(&mut self.isa_exceptions, file.isa.exceptions, source);
     }
 }
 

@@ -16,7 +16,7 @@ use super::file::{OneOrMany, ProfileFile};
 use super::limits::Limits;
 use super::merge::Merged;
 use super::text::{Arch, Options};
-use super::{Backend, Flags, PackageLines, Places, Profile, ProfileError, Rebuild};
+use super::{Backend, Flags, Isa, PackageLines, Places, Profile, ProfileError, Rebuild, isa};
 use crate::atom::Name;
 use crate::config::{At, Config, Diagnostic, Found, Kind, SearchError, Source, closest, listed, tidy};
 
@@ -225,6 +225,15 @@ fn finish(
         ),
         cflags,
     };
+    // What is switched off is no feature of any processor.
+    let features = merged.isa_features.into_iter().filter(|at| !at.value.as_str().starts_with('-')).collect::<Vec<_>>();
+    let target = isa::target(merged.isa_level.as_ref(), &features, &chost.value, &flags)?;
+    let isa = Isa {
+        level: places.take("isa.level", merged.isa_level),
+        features: places.list("isa.features", features),
+        target,
+        exceptions: places.list("isa.exceptions", merged.isa_exceptions),
+    };
     let usual = Limits::default();
     if let (Some(swap), None) = (&merged.swap, &merged.memory) {
         return Err(swap
@@ -283,6 +292,7 @@ fn finish(
             archives: places.take("rebuild.archives", merged.archives).unwrap_or_default(),
             tools: places.take("rebuild.tools", merged.tools).unwrap_or_default(),
         },
+        isa,
         native,
         files,
         places,

@@ -78,6 +78,29 @@ impl Profile {
             out.one("rebuild.archives", self.rebuild.archives);
             out.one("rebuild.tools", self.rebuild.tools);
         });
+        out.table("isa", |out| {
+            let _ = writeln!(out.text, "# packages may need {}", self.isa.target);
+            if let Some(doubt) = &self.isa.target.doubt {
+                let _ = writeln!(out.text, "# {doubt}");
+            }
+            out.maybe("isa.level", self.isa.level.as_ref());
+            out.list("isa.features", &self.isa.features);
+        });
+        for (excused, place) in self.isa.exceptions.iter().zip(self.places.of("isa.exceptions")) {
+            let _ = write!(out.text, "\n[[isa.exceptions]]  # {place}\n");
+            let symbol = excused.symbol.as_ref().map(ToString::to_string);
+            let all = [
+                ("package", Some(excused.package.to_string())),
+                ("file", Some(excused.file.to_string())),
+                ("symbol", symbol),
+                ("reason", Some(excused.reason.to_string())),
+            ];
+            for (key, value) in all {
+                if let Some(value) = value {
+                    let _ = writeln!(out.text, "{key} = {}", quoted(&value));
+                }
+            }
+        }
         out.table("limits", |out| {
             let limits = &self.limits;
             for (key, value) in [

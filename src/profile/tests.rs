@@ -204,6 +204,9 @@ fn what_show_prints_is_a_profile_that_means_the_same() {
     archives = "any"  # not set: bindery's default
     tools = "any"  # not set: bindery's default
 
+    [isa]
+    # packages may need x86-64 and avx
+
     [limits]
     cpus = 1.5  # profiles/base.toml:10
     memory = "1.500000000kB"  # profiles/base.toml:7
@@ -326,4 +329,42 @@ fn the_shipped_profiles_differ_by_what_the_compiler_may_use() {
 fn a_place_names_file_and_line() {
     let source = std::sync::Arc::new(Source { path: "f".into(), text: "a\nb".into() });
     assert_eq!(At { value: (), span: 2..3, source }.place(), "f:2");
+}
+
+#[test]
+fn what_packages_may_need_follows_from_the_flags_unless_the_profile_says_it() {
+    let second = format!("{BASE}key = \"k\"\n[flags]\ncflags = \"-O2 -march=x86-64-v2\"\ncpu-flags = [\"aes\"]\n");
+    let project = Project::new(&[
+        ("derived", &second),
+        ("said", "version = 1\ninherits = \"derived\"\n[isa]\nlevel = \"x86-64-v3\"\nfeatures = [\"sha\"]\n"),
+        ("more", "version = 1\ninherits = \"derived\"\n[isa]\nfeatures = [\"sha\"]\n"),
+        ("native", &format!("{BASE}key = \"k\"\n[flags]\ncflags = \"-march=native\"\n")),
+    ]);
+    let target = |name: &str| project.load(name).unwrap().isa.target;
+    assert_eq!(target("derived").to_string(), "x86-64-v2 and aes");
+    assert_eq!(target("said").to_string(), "x86-64-v3 and sha");
+    assert_eq!(target("more").to_string(), "x86-64-v2 and aes and sha");
+    assert_eq!(target("native").to_string(), "x86-64");
+    assert!(project.load("native").unwrap().to_toml().contains("# `-march=native` says no level that bindery knows"));
+    assert!(project.load("derived").unwrap().to_toml().contains("\n[isa]\n# packages may need x86-64-v2 and aes\n"));
+}
+
+#[test]
+fn exceptions_from_the_level_are_inherited_and_add_up() {
+    let exception = |package: &str, symbol: &str| {
+        format!(
+            "[[isa.exceptions]]\npackage = \"{package}\"\nfile = \"/usr/lib64/*\"\n{symbol}reason = \"a \\\"quoted\\\" one\"\n"
+        )
+    };
+    let project = Project::new(&[
+        ("base", &format!("{BASE}key = \"k\"\n{}", exception("app-arch/zstd", "symbol = \"*_bmi2\"\n"))),
+        ("own", &format!("version = 1\ninherits = \"base\"\n{}", exception("a/b", ""))),
+    ]);
+    let own = project.load("own").unwrap();
+    let of = |package: &str| own.isa.wanted(package).exceptions;
+    assert_eq!((of("app-arch/zstd").len(), of("a/b").len(), of("a/c").len()), (1, 1, 0));
+    assert_eq!((of("app-arch/zstd")[0].symbol.as_deref(), of("a/b")[0].symbol.as_deref()), (Some("*_bmi2"), None));
+    // What is shown is a profile.
+    project.write("profiles/shown.toml", &own.to_toml());
+    assert_eq!(project.load("shown").unwrap().isa, own.isa);
 }

@@ -158,6 +158,36 @@ text_type! {
     }
 }
 
+text_type! {
+    /// A package in whatever version, such as `app-misc/hello`.
+    PackageName, "a package without version (as `app-misc/hello`)", |text| {
+        text.len() <= 200
+            && text.split('/').count() == 2
+            && text.split('/').all(|part| starts_alphanumeric(part) && made_of(part, "+_.-"))
+    }
+}
+
+text_type! {
+    /// Files by their absolute path, in which `*` stands for any text.
+    FilePattern, "a file's absolute path (as `/usr/lib64/libx.so.*`)", |text| {
+        text.starts_with('/') && text.len() <= 4000 && is_line(text)
+    }
+}
+
+text_type! {
+    /// Functions by their name, in which `*` stands for any text.
+    SymbolPattern, "a function's name (as `scale_avx2` or `*_avx2`)", |text| {
+        !text.is_empty() && text.len() <= 4000 && is_line(text)
+    }
+}
+
+text_type! {
+    /// Why something is right.
+    Reason, "a reason on one line, of at most 400 bytes", |text| {
+        !text.trim().is_empty() && text.len() <= 400 && is_line(text)
+    }
+}
+
 impl Chost {
     /// Returns the processor: what is before the first hyphen.
     pub fn cpu(&self) -> &str {

@@ -76,6 +76,7 @@ fn content(bundle: &Path, cpv: &Cpv) -> String {
         source_date: DEFAULT_SOURCE_DATE,
         known: Vec::new(),
         next: BuildId(1),
+        audit: None,
     };
     normalise(&options).unwrap().facts.content.to_string()
 }

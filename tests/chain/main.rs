@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on panics")]
 
+mod audit;
 mod bench;
 mod bundle;
 mod chain;

@@ -1,8 +1,10 @@
 """Writes a synthetic ebuild tree: many tiny packages, layers of them deep, which cost what a package costs at the least.
 
 Package i of layer l is `synth-l/p-i`. It needs up to four packages of layers below (one of them of the layer just below),
-some to build and some to run. It installs a header and a text; every fifth one compiles a small program in C.
+some to build and some to run. It installs a header and a text; every fifth one compiles a small program in C. The tree brings
+its metadata cache, as distributed trees do.
 """
+import hashlib
 import os
 import random
 
@@ -41,6 +43,16 @@ def ebuild(name, number, build, run, compiles, seed):
     return "\n".join([*lines, "}", ""])
 
 
+def cached(text, build, run, compiles):
+    """Returns an ebuild's entry in the metadata cache (`md5-dict`)."""
+    entry = {
+        "DEFINED_PHASES": "compile install" if compiles else "install", "DEPEND": " ".join(build), "DESCRIPTION": "one of many",
+        "EAPI": "8", "KEYWORDS": "amd64", "LICENSE": "public-domain", "RDEPEND": " ".join(run), "SLOT": "0",
+        "_md5_": hashlib.md5(text.encode()).hexdigest(),
+    }
+    return "".join(f"{key}={value}\n" for key, value in entry.items() if value)
+
+
 def plan(count):
     """Returns (category, name, needs to build, needs to run, whether it compiles) of each package, dependencies first."""
     pick = random.Random(4)
@@ -75,7 +87,9 @@ def write(path, name, count, seed):
 
     put("profiles/repo_name", f"{name}\n")
     put("profiles/categories", "".join(f"{c}\n" for c in sorted({package[0] for package in packages})))
-    put("metadata/layout.conf", "masters = bindery-test\nthin-manifests = true\n")
+    put("metadata/layout.conf", "masters = bindery-test\nthin-manifests = true\ncache-formats = md5-dict\n")
     for number, (category, name, build, run, compiles) in enumerate(packages):
-        put(f"{category}/{name}/{name}-1.ebuild", ebuild(name, number, build, run, compiles, seed))
+        text = ebuild(name, number, build, run, compiles, seed)
+        put(f"{category}/{name}/{name}-1.ebuild", text)
+        put(f"metadata/md5-cache/{category}/{name}-1", cached(text, build, run, compiles))
     return [f"{category}/{name}" for category, name, *_ in packages]

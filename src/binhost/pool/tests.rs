@@ -211,7 +211,7 @@ fn a_damaged_record_is_named_with_the_way_out() {
         (text.replace("hello-2.10", "hello-2.11"), "it is about `app-misc/hello/hello-2.11-1.gpkg.tar`"),
         (text.replace("\"app-misc/hello-2.10\"", "\"../../x-1\""), "is not category/package-version"),
         (text.replace("\"origin\"", "\"surprise\": 1, \"origin\""), "unknown field `surprise`"),
-        (text.replace("\"version\": 3", "\"version\": 4"), "says format 4, this bindery reads 1 to 3"),
+        (text.replace("\"version\": 4", "\"version\": 5"), "says format 5, this bindery reads 1 to 4"),
     ] {
         fs::remove_file(&record).unwrap();
         fs::write(&record, bad).unwrap();
@@ -228,14 +228,14 @@ fn a_record_of_the_first_version_is_read_and_can_be_completed() {
     let text = fs::read_to_string(&record).unwrap();
     assert!(!text.contains("offers"), "{text}");
     fs::remove_file(&record).unwrap();
-    fs::write(&record, text.replace("\"version\": 3", "\"version\": 1")).unwrap();
+    fs::write(&record, text.replace("\"version\": 4", "\"version\": 1")).unwrap();
     let [old] = &f.pool.entries().unwrap()[..] else { panic!("one package") };
     assert_eq!(old.facts, entry.facts);
     let offers = crate::package::offers::Collector::new(&BTreeMap::new()).unwrap().finish();
     let facts = Facts { offers: Some(offers), ..old.facts.clone() };
     let noted = f.pool.note(&f.lock, &Entry { facts, ..old.clone() }, &old.origin).unwrap();
     assert_eq!(f.pool.entries().unwrap(), [noted]);
-    assert!(fs::read_to_string(&record).unwrap().contains("\"version\": 3"));
+    assert!(fs::read_to_string(&record).unwrap().contains("\"version\": 4"));
 }
 
 #[test]

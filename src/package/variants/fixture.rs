@@ -195,6 +195,7 @@ pub(super) fn options(dir: &Path) -> NormaliseOptions {
         source_date: DATE,
         known: Vec::new(),
         next: BuildId(1),
+        audit: None,
     }
 }
 

@@ -296,3 +296,31 @@ fn hostile_bytes_are_an_error_and_no_panic() {
     fs::write(&project.0.path().join("profiles/p.toml"), b"version = 1\n\xff\xfe").unwrap();
     assert!(matches!(project.load("p"), Err(ProfileError::Path(_))));
 }
+
+#[test]
+fn a_level_or_feature_that_nobody_knows_is_shown_with_those_there_are() {
+    insta::assert_snapshot!(wrong("key = \"k\"\n[isa]\nlevel = \"x86-64-v22\"\n"), @r#"
+    error: there is no level `x86-64-v22`
+     --> profiles/p.toml:6:9
+      |
+    6 | level = "x86-64-v22"
+      |         ^^^^^^^^^^^^ expected a level, or a processor as GCC's `-march=` names it
+      |
+      = help: did you mean `x86-64-v2`?
+      = help: levels are `x86-64`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4`
+    "#);
+    let feature = wrong("key = \"k\"\n[isa]\nfeatures = [\"avx3\"]\n");
+    assert!(feature.contains("no x86 processor has a feature `avx3`"), "{feature}");
+    let arm = "version = 1\nchost = \"aarch64-unknown-linux-gnu\"\nportage-profile = \"default\"\nkey = \"k\"\n";
+    let arm = Project::new(&[("arm", &format!("{arm}[isa]\nlevel = \"x86-64\"\n"))]).complaint("arm");
+    assert!(arm.contains("levels are of x86 processors; what `aarch64-unknown-linux-gnu` needs follows"), "{arm}");
+    for (text, said) in [
+        ("package = \"a-b\"\nfile = \"/x\"\nreason = \"r\"", "`a-b` is not a package without version"),
+        ("package = \"a/b\"\nfile = \"x\"\nreason = \"r\"", "`x` is not a file's absolute path"),
+        ("package = \"a/b\"\nfile = \"/x\"\nreason = \" \"", "is not a reason on one line"),
+        ("package = \"a/b\"\nfile = \"/x\"", "missing field `reason`"),
+    ] {
+        let shown = wrong(&format!("key = \"k\"\n[[isa.exceptions]]\n{text}\n"));
+        assert!(shown.contains(said), "{shown}");
+    }
+}
