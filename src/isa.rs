@@ -1,8 +1,8 @@
 //! What programs need of the processor: whether each ELF file of a package runs on what a profile is for. Pure.
 //!
 //! ```text
-//! machine    machine, class, byte order, ABI flags of every ELF file; everything else is of x86
-//! property   what the linker noted that a file needs
+//! machine    machine, class, byte order, ABI flags of every ELF file; attributes of ARM's and RISC-V's
+//! property   what the linker noted that a file needs; this and the rest is of x86
 //! sweep      every instruction, against the level: where there is none beyond, that is all
 //! dispatch   whether those that are beyond are only reached where the processor has them
 //! ```
@@ -16,6 +16,7 @@
 use iced_x86::{FastFormatter, Instruction};
 
 mod archive;
+mod attributes;
 mod dispatch;
 mod feature;
 mod frames;
@@ -204,6 +205,11 @@ impl<'a> Audit<'a> {
                 continue;
             }
             if !machine.is_x86() {
+                match attributes::wrong(data, &machine, &self.wanted.target) {
+                    Ok(None) => {}
+                    Ok(Some(wrong)) => self.find(&name, None, What::Machine(wrong)),
+                    Err(why) => self.find(&name, None, What::Unread(why.to_string())),
+                }
                 continue;
             }
             let object = match Object::read(data, machine) {
