@@ -249,7 +249,7 @@ mod tests {
             error.hints(),
             [
                 "did you mean `amd64`?",
-                "known profiles: `amd64`, `x86-64-v3`",
+                "known profiles: `amd64`, `sparc64`, `x86-64-v3`",
                 "searched for `amd46.toml` in `/nowhere/profiles`"
             ]
         );

@@ -112,7 +112,7 @@ fn an_unknown_image_lists_the_known_and_the_folders() {
     assert_eq!(
         error,
         format!(
-            "there is no image `gentoo`; known are `debian-portage`, `mine`; definitions are looked for in `{}`, \
+            "there is no image `gentoo`; known are `debian-portage`, `debian-portage-cross-sparc64`, `mine`; definitions are looked for in `{}`, \
              `/nowhere/images`",
             dir.path().display()
         )

@@ -12,7 +12,7 @@ fn an_unknown_profile_is_answered_with_the_known_ones() {
     let error = Project::new(&[("zen4", BASE)]).load("zne4").unwrap_err();
     assert_eq!(error.to_string(), "there is no profile `zne4`");
     assert!(error.diagnostic().is_none());
-    assert_eq!(error.hints()[..2], ["did you mean `zen4`?", "known profiles: `amd64`, `x86-64-v3`, `zen4`"]);
+    assert_eq!(error.hints()[..2], ["did you mean `zen4`?", "known profiles: `amd64`, `sparc64`, `x86-64-v3`, `zen4`"]);
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn an_unknown_parent_is_shown_where_it_is_named() {
     6 |   "zen3",
       |   ^^^^^^ expected the name of a profile
       |
-      = help: known profiles: `amd64`, `p`, `x86-64-v3`
+      = help: known profiles: `amd64`, `p`, `sparc64`, `x86-64-v3`
     "#);
 }
 
