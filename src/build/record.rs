@@ -86,6 +86,10 @@ impl Record {
         let process = std::process::id();
         let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(started)).to_string();
         let id = format!("{}-{process}", time.replace([':', '-'], "").replace('T', "-").trim_end_matches('Z'));
+        // One process has two runs at the same moment where it builds what runs while others are cross built.
+        let numbered = (2..).map(|number| format!("{id}-{number}"));
+        let mut ids = std::iter::once(id.clone()).chain(numbered);
+        let id = ids.find(|id| !state.runs().join(id).exists()).unwrap_or_default();
         let dir = state.runs().join(&id);
         let mut lease = Lease::take(state, &format!("a run for {profile}"))?;
         lease.writes(dir.clone(), profile)?;

@@ -6,7 +6,8 @@ use crate::bench::{Bench, Who, tool};
 fn an_unknown_name_is_told_with_what_was_probably_meant() {
     let bench = Bench::bare(Who::Me, "refusals-names");
     let hello = "app-misc/hello";
-    let known = ["did you mean `amd64`?", "`amd64`, `refusals-names`, `x86-64-v3`", "searched for `adm64.toml` in"];
+    let known =
+        ["did you mean `amd64`?", "`amd64`, `refusals-names`, `sparc64`, `x86-64-v3`", "searched for `adm64.toml` in"];
     bench.run(&["build", "--profile", "adm64", hello]).fails(1, &["there is no profile `adm64`"]).fails(1, &known);
 
     bench.write_profile("image = \"debian-portag\"\n");
