@@ -120,7 +120,7 @@ fn what_another_bindery_left_is_noticed_by_the_very_next_plan() {
     said.works().prints(&["its record has no output digest: an earlier bindery wrote it"]);
     // A newer one: refused, with the way out.
     let said = with(&|json| json["version"] = 99.into());
-    said.fails(4, &["says format 99, this bindery reads 1 to 3; use the bindery that wrote it, or another --state"]);
+    said.fails(4, &["says format 99, this bindery reads 1 to 4; use the bindery that wrote it, or another --state"]);
     with(&|_| ()).works().prints(&["unchanged since build 1"]);
 }
 
