@@ -349,9 +349,16 @@ fn a_terminal_that_goes_away_is_hung_up_for_the_command_too() {
     window.until("ready\r\n");
     drop(window);
     assert_eq!(end(&mut child).code(), Some(5));
-    // Its session's: bindery ends, and everything.
+    // Its session's: bindery ends, and everything. The kernel wakes who reads a terminal before it signals its session, and
+    // the command may have been told, and have ended, in between.
     let mut window = Window::open();
     let mut child = window.start(&words(&host, script), |_| {});
+    window.until("ready\r\n");
+    drop(window);
+    assert!([5, 129].map(Some).contains(&end(&mut child).code()));
+    // One that does not care is ended by bindery, or by nothing.
+    let mut window = Window::open();
+    let mut child = window.start(&words(&host, "trap '' HUP; echo ready; while :; do sleep 1; done"), |_| {});
     window.until("ready\r\n");
     drop(window);
     assert_eq!(end(&mut child).code(), Some(129));
