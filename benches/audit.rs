@@ -1,4 +1,4 @@
-//! How fast programs are audited: `cargo bench --bench audit -- [LEVEL] FILE…`.
+//! How fast programs are audited: `just bench-audit [LEVEL] [FILE…]`.
 //!
 //! Without files, it looks at this machine's shell, C library and compiler, as far as they are there. Each file is audited
 //! as often as two seconds allow, and the fastest time counts: bytes of code for each second, on one core. `dispatched` says

@@ -146,8 +146,7 @@ fn read_again(shop: &Shop<'_>, entry: &Entry, room: &mut Room<'_>) -> Result<Opt
     fs::create_dir_new(&scratch, 0o700)?;
     range::admit(shop.host.ids, &scratch)?;
     let artefact = Artefact::Shared { file: &entry.file, content: &entry.facts.content };
-    let (_, audited) = finish::read(shop, cpv, artefact, &scratch)?;
-    Ok(audited)
+    finish::audit_again(shop, cpv, artefact, &scratch)
 }
 
 /// Says why a package of the pool is not used, in a log of its own.

@@ -55,9 +55,6 @@ pub(super) fn finish(
     origin: &Origin,
 ) -> Result<Entry, BuildError> {
     let out = scratch.join("out");
-    fs::create_dir_new(&out, 0o700)?;
-    // The sandbox's ids are none of this user's: the folder is open to all, and the one above it to nobody else.
-    fs::set_mode(&out, 0o777)?;
     let (Normalised { facts, is_new, .. }, audited) = examine(shop, cpv, artefact, &out)?;
     if let Artefact::Shared { content, .. } = artefact {
         check_shared(&facts, content)?;
@@ -76,25 +73,26 @@ pub(super) fn finish(
 }
 
 /// Reads a package of a pool once more, as any package is; nothing comes of it but what the audit says.
-pub(super) fn read(
+pub(super) fn audit_again(
     shop: &Shop<'_>,
     cpv: &Cpv,
     artefact: Artefact<'_>,
     scratch: &Path,
-) -> Result<(Normalised, Option<Audited>), BuildError> {
-    let out = scratch.join("out");
-    fs::create_dir_new(&out, 0o700)?;
-    fs::set_mode(&out, 0o777)?;
-    examine(shop, cpv, artefact, &out)
+) -> Result<Option<Audited>, BuildError> {
+    Ok(examine(shop, cpv, artefact, &scratch.join("out"))?.1)
 }
 
-/// Has a package read and audited: an error where it needs more of processors than the profile's have.
+/// Has a package read, audited and made canonical in `out`, a new folder: an error where it needs more of processors than the
+/// profile's have.
 fn examine(
     shop: &Shop<'_>,
     cpv: &Cpv,
     artefact: Artefact<'_>,
     out: &Path,
 ) -> Result<(Normalised, Option<Audited>), BuildError> {
+    fs::create_dir_new(out, 0o700)?;
+    // The sandbox's ids are none of this user's: the folder is open to all, and the one above it to nobody else.
+    fs::set_mode(out, 0o777)?;
     let wanted = audit::wanted(shop.profile, cpv);
     let mut normalised = normalise(shop, cpv, artefact, out, &wanted)?;
     let audited = audit::good(cpv, &wanted, normalised.audit.take())?;

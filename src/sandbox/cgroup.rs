@@ -176,6 +176,9 @@ impl Cgroups {
         };
         if let (Version::V2, Some(controller), Some(parent)) = (hierarchy.version, controller, dir.parent()) {
             hierarchy::enable(controller, &hierarchy.top(making.host.as_root), parent)?;
+            if self.dirs.contains(&dir) {
+                hierarchy::settle(controller, parent, &dir)?;
+            }
         }
         if !self.dirs.contains(&dir) {
             if let Some(parent) = dir.parent().filter(|parent| !parent.exists()) {

@@ -62,6 +62,33 @@ fn all_limits_hold_at_once_and_for_one_sandbox_after_the_other() {
     }
 }
 
+/// The kernel shows a controller as enabled before groups that are there already have its files.
+#[test]
+#[ignore = "needs control groups v2: runs in the virtual machine"]
+fn a_controller_that_another_enables_at_the_same_moment_is_waited_for() {
+    if !is_root() {
+        return;
+    }
+    let control = Path::new("/sys/fs/cgroup/bindery/cgroup.subtree_control");
+    for _ in 0..8 {
+        // Nothing was limited yet where there is no such file.
+        if control.exists() {
+            fs::write(control, "-cpu -memory -pids").unwrap();
+        }
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut host = Host::new();
+                    host.limits.cpus = Some(1.5);
+                    host.limits.memory = Some(64 << 20);
+                    host.limits.pids = Some(20);
+                    host.sh("true").unwrap();
+                });
+            }
+        });
+    }
+}
+
 /// Only root may change how a disk is scheduled, so only root tries it.
 #[test]
 #[ignore = "needs a disk whose scheduler may be changed: runs in the virtual machine"]

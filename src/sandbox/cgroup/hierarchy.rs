@@ -169,6 +169,24 @@ pub(super) fn enable(controller: &str, top: &Path, dir: &Path) -> Result<(), Pat
     Ok(())
 }
 
+/// Waits until a group that is older than its controller has the controller's files. The kernel shows a controller as
+/// enabled before it has made them: whoever reads that while another process enables it is too early.
+pub(super) fn settle(controller: &str, group: &Path, dir: &Path) -> Result<(), PathError> {
+    // What every group with that controller has. Other names, such as `cpu.stat`, are there without it.
+    let file = match controller {
+        "cpu" => "cpu.weight",
+        "cpuset" => "cpuset.cpus",
+        "io" => "io.stat",
+        "memory" => "memory.current",
+        _ => "pids.current",
+    };
+    if dir.join(file).exists() {
+        return Ok(());
+    }
+    // Changes nothing, and is done when the other's is: the kernel takes one at a time.
+    fs::write(&group.join("cgroup.subtree_control"), format!("+{controller}"))
+}
+
 fn enable_in(group: &Path, controller: &str, control: &Path) -> Result<(), PathError> {
     // Of the threads of this process that want it at the same moment one does it: each process that is moved makes the
     // kernel wait for all processors, and all threads moving the same ones took longer than any patience.
