@@ -28,7 +28,7 @@ use crate::fs::{self, PathError};
 use crate::layer::{self, Limits, Source};
 use crate::process;
 use crate::sandbox::{Emulator, IdRange, foreign, range};
-use crate::state::{self, Lease, State};
+use crate::state::{Lease, State};
 use places::Places;
 
 mod apt;
@@ -43,6 +43,7 @@ mod layout;
 mod lock;
 mod places;
 mod tools;
+mod turn;
 mod wheel;
 
 pub use apt::AptError;
@@ -55,6 +56,7 @@ pub use error::ImageError;
 pub use layout::{LayoutError, Origin};
 pub use lock::{Deb, Lock, LockError};
 pub use tools::FOLDER as TOOLS;
+pub use turn::{Turn, turn};
 pub use wheel::WheelError;
 
 /// Free space that making an image must find: downloads, the root, and the same once more unpacked.
@@ -116,6 +118,7 @@ struct Marker {
 /// another machine takes an emulator.
 pub fn make(
     cx: &Context<'_>,
+    turn: Turn,
     definition: &Definition,
     mode: &Mode,
     emulator: Option<&Emulator>,
@@ -129,7 +132,6 @@ pub fn make(
     if definition.recipe.kind == Kind::Debian && emulator.is_none() && foreign(architecture.as_str()).is_some() {
         return Err(ImageError::Foreign { name: name.clone(), architecture: architecture.clone() });
     }
-    let _lock = state::Lock::take(&cx.state.images().join(".lock"))?;
     check_space(cx.state.state())?;
     events(Event::ImageStarted { image: name.clone() });
     let mut lease = Lease::take(cx.state, &format!("making the image {name}"))?;
@@ -144,6 +146,7 @@ pub fn make(
     let image = made.map_err(stopped)?;
     cleared?;
     events(Event::ImageReady { image: name.clone(), digest: image.digest.clone(), cached: false });
+    drop(turn);
     Ok(image)
 }
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bindery::digest::Digest;
 use bindery::image::{self, Context, Definition, Mode};
@@ -154,9 +154,31 @@ fn a_lock_of_another_definition_is_refused_before_anything_is_fetched() {
     let cancel = AtomicBool::new(false);
     let cx = Context { state: &store.state, ids: &store.ids, archives: &BTreeMap::new(), cancel: &cancel };
     let definition = Definition::find(&"debian-portage".parse().unwrap(), &[]).unwrap();
+    let turn = image::turn(&cx, &definition.name, &mut |_| {}).unwrap();
     let lock = image::Lock::new(definition.name.clone(), Digest::of("other"), Digest::of("m"), vec![], &[], &[]);
-    let error = image::make(&cx, &definition, &Mode::Locked(lock), None, &mut |_| {}).unwrap_err().to_string();
+    let error = image::make(&cx, turn, &definition, &Mode::Locked(lock), None, &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("was made from another definition"), "{error}");
     assert_eq!(fs::read_dir(&store.state.leases()).unwrap().len(), 0);
     assert_eq!(fs::read_dir(&store.state.downloads()).unwrap().len(), 0);
+}
+
+#[test]
+fn who_makes_an_image_at_the_same_time_waits_and_is_told_so_unless_it_is_cancelled() {
+    let store = Store::new();
+    let cancel = AtomicBool::new(false);
+    let cx = Context { state: &store.state, ids: &store.ids, archives: &BTreeMap::new(), cancel: &cancel };
+    let name = "some".parse().unwrap();
+    let mut said = Vec::new();
+    let mut first = Some(image::turn(&cx, &name, &mut |event| panic!("{event:?}")).unwrap());
+    assert!(!first.as_ref().unwrap().waited);
+    // The first ends as soon as the second has been told of it.
+    let second = image::turn(&cx, &name, &mut |event| {
+        said.push(format!("{event:?}"));
+        first = None;
+    });
+    assert!(second.unwrap().waited);
+    assert!(said.len() == 1 && said[0].contains(&format!("waits for process {}", std::process::id())), "{said:?}");
+    let _held = image::turn(&cx, &name, &mut |event| panic!("{event:?}")).unwrap();
+    let error = image::turn(&cx, &name, &mut |_| cancel.store(true, Ordering::Relaxed)).unwrap_err();
+    assert!(matches!(error, image::ImageError::Cancelled), "{error}");
 }

@@ -72,7 +72,8 @@ fn an_image_is_made_found_verified_and_made_again_from_its_lock() {
         steps.push(event);
     };
     let definition = definition();
-    let made = told(image::make(&cx, &definition, &Mode::Newest, None, &mut events));
+    let turn = || told(image::turn(&cx, &definition.name, &mut |_| {}));
+    let made = told(image::make(&cx, turn(), &definition, &Mode::Newest, None, &mut events));
 
     assert_eq!(told(image::find(&cx, &definition.name)).unwrap(), made);
     assert_eq!(told(image::list(&state)), std::slice::from_ref(&definition.name));
@@ -94,7 +95,7 @@ fn an_image_is_made_found_verified_and_made_again_from_its_lock() {
     assert_eq!(fs::read_dir(&state.leases()).unwrap().len(), 0);
 
     let lock = told(image::find_lock(&state, &definition));
-    let again = told(image::make(&cx, &definition, &Mode::Locked(lock.clone()), None, &mut events));
+    let again = told(image::make(&cx, turn(), &definition, &Mode::Locked(lock.clone()), None, &mut events));
     assert_eq!(again, made);
     assert_eq!(told(image::find_lock(&state, &definition)), lock);
 
@@ -106,7 +107,8 @@ fn an_image_is_made_found_verified_and_made_again_from_its_lock() {
     let other = other.replace(other.split('"').nth(7).unwrap(), &"5".repeat(64));
     fs::write(&image::lock_file(&state, &definition.name), text.replace(make, &other)).unwrap();
     let altered = told(image::find_lock(&state, &definition));
-    let error = image::make(&cx, &definition, &Mode::Locked(altered), None, &mut events).unwrap_err().to_string();
+    let error =
+        image::make(&cx, turn(), &definition, &Mode::Locked(altered), None, &mut events).unwrap_err().to_string();
     assert!(error.contains(&format!("`make` 3.81-1 (amd64): the index has {version}")), "{error}");
 
     // A missing unpacked layer comes back; an altered blob is refused by name.

@@ -224,14 +224,23 @@ fn jobs(most: Option<u32>, processors: u32) -> u32 {
 pub fn image(cx: &image::Context<'_>, search: &Search, name: &Name, on: Sink<'_>) -> Result<Image, ImageError> {
     let definition = image::Definition::find(name, &search.folders_of(config::Kind::Image))?;
     let emulator = emulator(cx, search, &definition, on)?;
-    if let Some(image) = image::find(cx, name)? {
-        if image.origin.definition == definition.digest() {
-            return with_tools(cx, search, &definition, Image { emulator, ..image }, on);
+    let is_current = |image: &Image| image.origin.definition == definition.digest();
+    let mut found = image::find(cx, name)?;
+    if !found.as_ref().is_some_and(is_current) {
+        let turn = image::turn(cx, name, on)?;
+        // By another command, while this one waited for it.
+        if turn.waited {
+            found = image::find(cx, name)?;
         }
-        on(Event::Step { what: format!("the definition of image {name} has changed since it was made") });
+        if found.is_some() && !found.as_ref().is_some_and(is_current) {
+            on(Event::Step { what: format!("the definition of image {name} has changed since it was made") });
+        }
+        if !found.as_ref().is_some_and(is_current) {
+            found = Some(image::make(cx, turn, &definition, &image::Mode::Newest, emulator.as_ref(), on)?);
+        }
     }
-    let image = image::make(cx, &definition, &image::Mode::Newest, emulator.as_ref(), on)?;
-    with_tools(cx, search, &definition, image, on)
+    let image = found.expect("it was made where there was none");
+    with_tools(cx, search, &definition, Image { emulator, ..image }, on)
 }
 
 /// Lays the image's native tools on top of it, where it is emulated and has some that serve; they are made if need be.

@@ -41,7 +41,8 @@ pub(super) fn image(cx: &Context, command: Command) -> Outcome {
             let mode = if locked { Mode::Locked(image::find_lock(&cx.state, &definition)?) } else { Mode::Newest };
             let (context, mut on) = (context(cx, &ids), shower(cx.json));
             let emulator = build::emulator(&context, &cx.config.search, &definition, &mut on)?;
-            let image = image::make(&context, &definition, &mode, emulator.as_ref(), &mut on)?;
+            let turn = image::turn(&context, &name, &mut on)?;
+            let image = image::make(&context, turn, &definition, &mode, emulator.as_ref(), &mut on)?;
             say(&format!("the lock, for `--locked`: {}", image::lock_file(&cx.state, &image.name).display()));
             Ok(())
         }
