@@ -104,6 +104,13 @@ fn foreign(mut config: Object, around: &Around<'_>) -> (Value, Vec<Reason>) {
     };
     // Whoever reads annotations must pass over those of others.
     let ours: Map<_, _> = annotations.rest().into_iter().filter(|(name, _)| name.starts_with("bindery.")).collect();
+    for name in ours.keys().filter(|name| name.starts_with("bindery.emulator.")) {
+        annotations.refuse(
+            name,
+            "an emulator comes from an image",
+            "use `bindery run --image` with one for that machine",
+        );
+    }
     let mut root = config.object("root");
     let (first, readonly) = first_mount(&mut root, around, discard);
     let mut mounted = mounts::read(config.list("mounts"), around, host_network);

@@ -6,22 +6,26 @@
 //! 1. its file system is made, and never mounted anywhere: nobody but the process that holds the descriptor reaches it
 //! 2. each emulator is registered with the flag `F`: its file is opened now, so that it need not be in the root, and with `P`:
 //!    it is told the name that a program was started by
-//! 3. the descriptor is kept as long as the sandbox is there: the registrations go with the file system
+//! 3. that file is opened through a read-only mount of its folder that is attached nowhere: it belongs to the id range, and
+//!    the payload reaches it as `/proc/PID/exe` of whatever is emulated (CVE-2019-5736; as program.rs does)
+//! 4. the descriptor is kept as long as the sandbox is there: the registrations go with the file system
 //!
 //! Below 6.7 the host's registration serves, where there is one that would start its emulator in any root (`F`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use nix::libc;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat, openat2, statat};
+use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::fchdir;
 
 use crate::sandbox::achieved::version;
-use crate::sandbox::mount;
 use crate::sandbox::step::{Doing, StepError};
+use crate::sandbox::{mount, sys};
 use crate::{fs, process};
 
 /// What an annotation begins with that names an emulator; the machine follows.
@@ -222,12 +226,17 @@ pub fn register_one(emulator: &Emulator) -> Result<Option<OwnedFd>, String> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut emulators = vec![emulator.clone()];
     choose(&mut emulators, version(&release)).map_err(|e| e.to_string())?;
-    register(&emulators).map_err(|e| process::chain(&e))
+    register_in(&emulators, ResolveFlags::NO_MAGICLINKS).map_err(|e| process::chain(&e))
 }
 
 /// Registers emulators in the user namespace that this process is in, which owns the mount namespace; they are relative
-/// to the working folder. They are there as long as the descriptor is open; none where there are none.
+/// to the working folder, and no link leads out of it. They are there as long as the descriptor is open; none where there
+/// are none.
 pub(super) fn register(emulators: &[Emulator]) -> Result<Option<OwnedFd>, StepError> {
+    register_in(emulators, ResolveFlags::NO_MAGICLINKS | ResolveFlags::BENEATH)
+}
+
+fn register_in(emulators: &[Emulator], resolve: ResolveFlags) -> Result<Option<OwnedFd>, StepError> {
     if emulators.is_empty() {
         return Ok(None);
     }
@@ -242,7 +251,7 @@ pub(super) fn register(emulators: &[Emulator]) -> Result<Option<OwnedFd>, StepEr
         let machine = emulator.machine().ok_or_else(|| StepError::refused(&what, "its machine is unknown"))?;
         let (parent, name) = (emulator.program.parent(), emulator.program.file_name().and_then(|name| name.to_str()));
         let (parent, name) = parent.zip(name).ok_or_else(|| StepError::refused(&what, "it is no program's path"))?;
-        let parent = openat(&here, parent, folder, Mode::empty()).doing(&what)?;
+        let parent = read_only(&here, parent, resolve).doing(&what)?;
         let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).doing(&what)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(StepError::refused(what, "it is no file"));
@@ -255,6 +264,23 @@ pub(super) fn register(emulators: &[Emulator]) -> Result<Option<OwnedFd>, StepEr
         written.doing(what)?;
     }
     Ok(Some(registry))
+}
+
+/// Returns a folder as a mount of its own, which nobody can write to by.
+fn read_only(base: &OwnedFd, folder: &Path, resolve: ResolveFlags) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = loop {
+        match openat2(base, folder, flags, Mode::empty(), resolve) {
+            // The kernel could not rule out that something was renamed meanwhile, and asks to be asked again.
+            Err(rustix::io::Errno::AGAIN) => {}
+            opened => break opened?,
+        }
+    };
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(&folder, "", clone)?;
+    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    sys::set_mount_attributes(&tree, attributes, false)?;
+    Ok(tree)
 }
 
 /// This host cannot run programs of another machine.

@@ -53,13 +53,40 @@ fn a_program_of_another_machine_is_run_by_the_emulator() {
     // Also what the command starts, whoever it becomes and wherever it goes; the emulator need not be there.
     let ran = host.sh("foreign c; mkdir -p new/bin; cp /bin/foreign new/bin; chroot new /bin/foreign d").unwrap();
     assert_eq!(ran.out, "/bin/foreign foreign c\n/bin/foreign /bin/foreign d\n", "{ran:?}");
-    // Nothing of it is the host's, nor another sandbox's.
+    // Nothing of it is the host's, nor another sandbox's; unless the host has an emulator of its own.
+    let hosts = Path::new("/proc/sys/fs/binfmt_misc");
+    if fs::read_dir(hosts).is_ok_and(|all| all.iter().any(|file| file.to_string_lossy().contains("m68k"))) {
+        return;
+    }
     let error = bindery::process::run(&mut bindery::process::command(host.base().join("bin/foreign"))).unwrap_err();
     assert!(bindery::process::chain(&error).contains("Exec format error"), "{error}");
     host.edit = |_| {};
     // exec(3) takes for a script what the kernel does not know.
     let ran = host.command(&["foreign"]).unwrap();
     assert!(!ran.exit.status.success() && ran.out.is_empty() && ran.exit.achieved.emulators.is_empty(), "{ran:?}");
+}
+
+/// What runs is the emulator's file: nobody who is emulated may change it for the next sandbox, however it is found.
+#[test]
+fn an_emulator_is_changed_by_nobody_it_runs() {
+    if !has_own() {
+        return refused_below_6_7();
+    }
+    let mut host = host();
+    let emulator = host.state.state().join("emulators/sh");
+    crate::executable::copy(&bindery::process::find("busybox").unwrap(), &emulator);
+    if is_root() {
+        range::give(&host.ids, &emulator).unwrap();
+    }
+    // As a shell it reads what the program says, which begins with the head, and goes on to what is after it.
+    let script = "\nchmod 600 /proc/$$/exe; echo x >> /proc/$$/exe; (exec 7</proc/$$/exe; echo x >> /proc/self/fd/7); touch /proc/$$/exe; echo tried\n";
+    let program = host.base().join("bin/foreign");
+    fs::write(&program, [&HEAD[..], script.as_bytes()].concat()).unwrap();
+    host.edit = |spec| spec["annotations"]["bindery.emulator.m68k"] = "emulators/sh".into();
+    let before = (fs::read(&emulator).unwrap(), fs::metadata(&emulator).unwrap().permissions());
+    let ran = host.command(&["foreign"]).unwrap();
+    assert!(ran.out.contains("tried"), "{ran:?}");
+    assert_eq!((fs::read(&emulator).unwrap(), fs::metadata(&emulator).unwrap().permissions()), before, "{ran:?}");
 }
 
 fn refused_below_6_7() {
