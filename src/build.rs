@@ -4,8 +4,8 @@
 //! last good package of a failed one stays published.
 
 use std::num::NonZeroU32;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use crate::atom::Atom;
@@ -124,7 +124,17 @@ fn build_for(
     on: Sink<'_>,
 ) -> Result<Status, BuildError> {
     let dir = host.state.profile(&profile.name);
-    let held = dir.lock()?;
+    let held = match purpose {
+        Purpose::Publish => dir.lock()?,
+        // Whoever builds for that profile may well build the same: what it leaves is used.
+        Purpose::BuildSide => {
+            let waits = |holder: &str| {
+                let what = format!("waits for process {holder}: another bindery builds for {}", profile.name);
+                on(Event::Step { what });
+            };
+            dir.wait(host.cancel, waits)?.ok_or(BuildError::Interrupted)?
+        }
+    };
     // Before anything is built: it would be of no use without.
     let key = SigningKey::open(&host.state.keys(), &profile.key).map_err(BuildError::Key)?;
     let mut record = Record::start(host.state, &profile.name, asked)?;
@@ -192,7 +202,7 @@ fn run(
     record.tell(Event::Planned { build, reuse: prepared.plan.packages.len() - build - share, share }, on);
     fetch::fetch(host, profile, &prepared, &mut |event| record.tell(event, on))?;
     let source_date = host.source_date(profile);
-    let limits = Mutex::new(room::limits(profile));
+    let limits = Arc::new(Mutex::new(room::limits(profile)));
     let run = one::Run { id: record.status.id.clone(), dir: record.dir().to_path_buf() };
     let told = AtomicBool::new(false);
     let most = side_by_side(host, &prepared, profile).min(build).max(1);

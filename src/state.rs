@@ -17,6 +17,7 @@
 //! (`BINDERY_STATE`) puts all four below one folder.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use crate::atom::Name;
 use crate::digest::Digest;
@@ -222,6 +223,11 @@ impl ProfileDir {
     pub fn lock(&self) -> Result<Lock, LockError> {
         fs::create_dir_all(&self.0)?;
         Lock::take(&self.0.join("lock"))
+    }
+    /// Takes it as soon as nobody has it, as [`Lock::wait`] does.
+    pub fn wait(&self, cancel: &AtomicBool, told: impl FnMut(&str)) -> Result<Option<Lock>, LockError> {
+        fs::create_dir_all(&self.0)?;
+        Lock::wait(&self.0.join("lock"), cancel, told)
     }
 }
 

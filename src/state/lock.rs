@@ -3,8 +3,13 @@
 use std::fs::TryLockError;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::fs::{self, File, PathError};
+
+/// How often it is looked whether a lock that is waited for is free: what holds one takes seconds to minutes.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A held lock; dropping it frees it.
 #[derive(Debug)]
@@ -34,6 +39,23 @@ impl Lock {
                 Err(LockError::Held { path: path.to_path_buf(), holder: holder.trim().to_string() })
             }
             Err(TryLockError::Error(source)) => Err(PathError::on("lock", path)(source).into()),
+        }
+    }
+
+    /// Takes the lock as soon as nobody has it; `told`, once, which process has. Nothing when `cancel` is set meanwhile.
+    pub fn wait(path: &Path, cancel: &AtomicBool, mut told: impl FnMut(&str)) -> Result<Option<Self>, LockError> {
+        let mut waits = false;
+        loop {
+            match Self::take(path) {
+                Ok(lock) => return Ok(Some(lock)),
+                Err(LockError::Held { .. }) if cancel.load(Ordering::Relaxed) => return Ok(None),
+                Err(LockError::Held { holder, .. }) if !waits => {
+                    waits = true;
+                    told(&holder);
+                }
+                Err(LockError::Held { .. }) => std::thread::sleep(PAUSE),
+                Err(error) => return Err(error),
+            }
         }
     }
 }
@@ -67,5 +89,23 @@ mod tests {
         assert!(error.contains(&format!("locked by process {}", std::process::id())), "{error}");
         drop(first);
         Lock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn who_waits_is_told_once_for_whom_and_may_give_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let cancel = AtomicBool::new(false);
+        let mut first = Lock::wait(&path, &cancel, |_| unreachable!("nobody has it")).unwrap();
+        let mut said = Vec::new();
+        // The first ends as soon as the second has been told of it.
+        let second = Lock::wait(&path, &cancel, |holder| {
+            said.push(holder.to_string());
+            first = None;
+        });
+        assert!(second.unwrap().is_some());
+        assert_eq!(said, [std::process::id().to_string()]);
+        let _held = Lock::take(&path).unwrap();
+        assert!(Lock::wait(&path, &cancel, |_| cancel.store(true, Ordering::Relaxed)).unwrap().is_none());
     }
 }
