@@ -15,10 +15,13 @@ use std::path::Path;
 use crate::atom::{Atom, Cpv};
 use crate::backend::{self, Build};
 use crate::binhost::pool::{Entry, Pool};
+use crate::build::method::MethodError;
 use crate::build::prepare::{Prepared, prepare};
 use crate::build::room::{self, path};
-use crate::build::{BuildError, Host, fetch, ground, one};
+use crate::build::{BuildError, Host, fetch, ground, method, one};
+use crate::config;
 use crate::event::{Event, Sink};
+use crate::image::{Definition, ImageError};
 use crate::plan::{Action, Planned};
 use crate::profile::Profile;
 use crate::root::bundle::{ROOTFS, export};
@@ -28,6 +31,11 @@ use crate::{fs, layer};
 
 /// Writes the bundle of the step that builds what `atom` means to the new folder `into`; returns which package it is.
 pub fn bundle(host: &Host<'_>, profile: &Profile, atom: &Atom, into: &Path, on: Sink<'_>) -> Result<Cpv, BuildError> {
+    let definition = Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
+        .map_err(ImageError::from)?;
+    if method::is_emulated(&definition) {
+        return Err(MethodError::Bundle { image: definition.name }.into());
+    }
     fs::create_dir_new(into, 0o755)?;
     let prepared = prepare(host, profile, std::slice::from_ref(atom), &into.join("portage"), on)?;
     // What was asked for needs all the others.

@@ -6,7 +6,7 @@
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::Arc;
 
 use crate::binhost::pool::Entry;
 use crate::build::BuildError;
@@ -69,12 +69,8 @@ fn plainly(shop: &Shop<'_>, on: Sink<'_>, once: &Once<'_>) -> Result<Result<Entr
         let _turn = shop.prepared.turns.take(["stack".to_string()]);
         Prepared::plainly(shop.host, shop.prepared)?
     };
-    let limits = Mutex::new(shop.limits().clone());
-    let shop_of_plain = Shop { prepared: &prepared, limits, run: shop.run.clone(), ..*shop };
-    let result = once(&shop_of_plain, on);
-    let limits = shop_of_plain.limits().clone();
-    *shop.limits() = limits;
-    result
+    let limits = Arc::clone(&shop.limits);
+    once(&Shop { prepared: &prepared, limits, run: shop.run.clone(), ..*shop }, on)
 }
 
 /// Returns what of a failure is the emulator's, or may be, as a sentence; nothing where there is no sign of it.

@@ -8,29 +8,41 @@ use crate::image::{self, Definition};
 use crate::profile::{Method, Profile};
 use crate::sandbox;
 
-/// Debian's names of architectures, and Portage's.
-const ARCHITECTURES: [(&str, &str); 16] = [
-    ("alpha", "alpha"),
-    ("amd64", "amd64"),
-    ("arm64", "arm64"),
-    ("armel", "arm"),
-    ("armhf", "arm"),
-    ("hppa", "hppa"),
-    ("i386", "x86"),
-    ("loong64", "loong"),
-    ("m68k", "m68k"),
-    ("mips64el", "mips"),
-    ("powerpc", "ppc"),
-    ("ppc64", "ppc64"),
-    ("ppc64el", "ppc64"),
-    ("riscv64", "riscv"),
-    ("s390x", "s390"),
-    ("sparc64", "sparc"),
+/// Debian's names of architectures, Portage's, and what the CHOST of their profiles begins with; `*` stands for any more.
+const ARCHITECTURES: [(&str, &str, &str); 16] = [
+    ("alpha", "alpha", "alpha*"),
+    ("amd64", "amd64", "x86_64"),
+    ("arm64", "arm64", "aarch64"),
+    ("armel", "arm", "arm*"),
+    ("armhf", "arm", "arm*"),
+    ("hppa", "hppa", "hppa*"),
+    ("i386", "x86", "i*"),
+    ("loong64", "loong", "loongarch64"),
+    ("m68k", "m68k", "m68k"),
+    ("mips64el", "mips", "mips64*"),
+    ("powerpc", "ppc", "powerpc"),
+    ("ppc64", "ppc64", "powerpc64"),
+    ("ppc64el", "ppc64", "powerpc64le"),
+    ("riscv64", "riscv", "riscv64"),
+    ("s390x", "s390", "s390x"),
+    ("sparc64", "sparc", "sparc64"),
 ];
 
 /// Returns Portage's name of a Debian architecture, if it is known.
 fn arch(debian: &str) -> Option<&'static str> {
-    ARCHITECTURES.iter().find(|(known, _)| *known == debian).map(|(_, arch)| *arch)
+    ARCHITECTURES.iter().find(|(known, ..)| *known == debian).map(|(_, arch, _)| *arch)
+}
+
+/// Returns whether what is for a Debian architecture is for a profile with this ARCH and CHOST.
+fn is_for(debian: &str, profile_arch: &str, chost: &str) -> bool {
+    let processor = chost.split('-').next().unwrap_or_default();
+    ARCHITECTURES.iter().any(|(known, arch, begins)| {
+        let same = match begins.strip_suffix('*') {
+            Some(begins) => processor.starts_with(begins),
+            None => processor == *begins,
+        };
+        *known == debian && *arch == profile_arch && same
+    })
 }
 
 /// Returns how a profile's packages are cross built; nothing where they are built natively. What the profile and its image
@@ -40,8 +52,11 @@ pub(super) fn choose(
     profile: &Profile,
     definition: &Definition,
 ) -> Result<Option<(Cross, Profile)>, BuildError> {
-    let native = arch(definition.recipe.architecture.as_str()).is_none_or(|arch| arch == profile.arch.as_str());
-    let cross = definition.recipe.cross.as_ref().filter(|cross| cross.chost.as_str() == profile.chost.as_str());
+    let is_for = |debian: &str| is_for(debian, profile.arch.as_str(), profile.chost.as_str());
+    let native = is_for(definition.recipe.architecture.as_str());
+    let cross = definition.recipe.cross.as_ref();
+    let cross =
+        cross.filter(|cross| cross.chost.as_str() == profile.chost.as_str() && is_for(cross.architecture.as_str()));
     let cross = match (profile.method, native, cross) {
         (Method::Auto | Method::Native, true, _) => return Ok(None),
         (Method::Emulated, true, _) if is_emulated(definition) => return Ok(None),
@@ -195,6 +210,14 @@ pub enum MethodError {
         /// The profile's.
         image: Box<Name>,
     },
+    /// A bundle of emulated programs.
+    #[error(
+        "programs of the image `{image}` are emulated on this machine, and no other runtime has the emulator: no bundle is made"
+    )]
+    Bundle {
+        /// The image.
+        image: Name,
+    },
     /// A single package is to be built in another way.
     #[error("`{cpv}` is to be built by the method `{wanted}`, and what it belongs to is built by `{used}`")]
     Package {
@@ -228,7 +251,7 @@ impl MethodError {
                     ),
                     names => format!("name an image that cross builds for it: {}", names.join(" or ")),
                 };
-                vec![image, "or correct the profile's `chost` or `method`".to_string()]
+                vec![image, "or correct the profile's `chost`, `arch` or `method`".to_string()]
             }
             Self::Emulated { .. } => {
                 vec![
@@ -248,6 +271,9 @@ impl MethodError {
             Self::Eapi { .. } => {
                 vec!["cross building takes EAPI 7 or later: take a newer version, or port the ebuild".into()]
             }
+            Self::Bundle { .. } => {
+                vec!["`bindery build` without `--bundle-only` builds it; or make the bundle on such a machine".into()]
+            }
             Self::Side { source, .. } => source.hints(),
         }
     }
@@ -260,8 +286,25 @@ mod tests {
 
     #[test]
     fn every_architecture_is_one_of_portages() {
-        assert!(ARCHITECTURES.iter().all(|(_, arch)| arch.parse::<crate::profile::Arch>().is_ok()));
+        assert!(ARCHITECTURES.iter().all(|(_, arch, _)| arch.parse::<crate::profile::Arch>().is_ok()));
         assert_eq!((arch("ppc64el"), arch("sparc64"), arch("x")), (Some("ppc64"), Some("sparc"), None));
+    }
+
+    #[test]
+    fn arch_and_chost_must_both_be_the_images() {
+        for (debian, arch, chost, wanted) in [
+            ("amd64", "amd64", "x86_64-pc-linux-gnu", true),
+            ("amd64", "amd64", "aarch64-unknown-linux-gnu", false),
+            ("amd64", "x86", "i686-pc-linux-gnu", false),
+            ("armhf", "arm", "armv7a-unknown-linux-gnueabihf", true),
+            ("i386", "x86", "i686-pc-linux-gnu", true),
+            ("ppc64el", "ppc64", "powerpc64le-unknown-linux-gnu", true),
+            ("ppc64el", "ppc64", "powerpc64-unknown-linux-gnu", false),
+            ("sparc64", "arm64", "sparc64-unknown-linux-gnu", false),
+            ("unknown", "amd64", "x86_64-pc-linux-gnu", false),
+        ] {
+            assert_eq!(is_for(debian, arch, chost), wanted, "{debian} {arch} {chost}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::atom::{Cpv, NameError};
@@ -45,7 +45,7 @@ pub(super) struct Shop<'a> {
     pub(super) key: &'a SigningKey,
     pub(super) source_date: u64,
     /// What builds may use: the profile's, until somebody changes it.
-    pub(super) limits: Mutex<Limits>,
+    pub(super) limits: Arc<Mutex<Limits>>,
     pub(super) run: Run,
     /// What limits the builds that run side by side.
     pub(super) together: Option<&'a Together>,
@@ -331,6 +331,8 @@ fn telling(
     if let Some(fault) = &by_method {
         reason.push_str(&format!("; {fault}"));
     }
+    // With everything emulated it would only take longer.
+    let by_method = by_method.filter(|_| exit.stopped != Some(Stopped::Time));
     let by_memory = exit.stopped == Some(Stopped::Memory);
     let undeclared = undeclared::find(shop, planned, ready, &failure.missing)?;
     if !undeclared.is_empty() {

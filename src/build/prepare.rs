@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::atom::{Atom, Cpv, Name, RootPath};
 use crate::backend::{self, Backend, Resolution, Settings};
@@ -61,7 +62,7 @@ pub struct Prepared {
     /// How many processors there are for all builds together.
     pub(super) processors: u32,
     /// Who is at work on which layer.
-    pub(super) turns: Turns,
+    pub(super) turns: Arc<Turns>,
     /// What runs meanwhile, in a cross build.
     pub(super) across: Option<Across>,
 }
@@ -163,7 +164,7 @@ pub fn prepare(
     let merges = ground::merges(&resolution, configuration, sysroot);
     let outlook = Outlook::of(&plan, &checked.good, &home)?;
     let bottom = hidden.iter().map(|hidden| &hidden.layer).chain(&image.layers).cloned().collect();
-    let (limits, altered, turns) = (room::limits(profile), checked.altered, Turns::default());
+    let (limits, altered, turns) = (room::limits(profile), checked.altered, Arc::default());
     Ok(Prepared {
         image,
         trees,
@@ -208,7 +209,7 @@ impl Prepared {
             altered: prepared.altered.clone(),
             jobs: prepared.jobs,
             processors: prepared.processors,
-            turns: Turns::default(),
+            turns: Arc::clone(&prepared.turns),
             // What is emulated is not cross built.
             across: None,
         })
@@ -228,10 +229,8 @@ pub fn image(cx: &image::Context<'_>, search: &Search, name: &Name, on: Sink<'_>
     let mut found = image::find(cx, name)?;
     if !found.as_ref().is_some_and(is_current) {
         let turn = image::turn(cx, name, on)?;
-        // By another command, while this one waited for it.
-        if turn.waited {
-            found = image::find(cx, name)?;
-        }
+        // Another command may have made it meanwhile.
+        found = image::find(cx, name)?;
         if found.is_some() && !found.as_ref().is_some_and(is_current) {
             on(Event::Step { what: format!("the definition of image {name} has changed since it was made") });
         }
@@ -253,6 +252,10 @@ fn with_tools(
 ) -> Result<Image, ImageError> {
     let name = definition.recipe.native_tools.as_ref().filter(|_| made.emulator.is_some());
     let Some(name) = name else { return Ok(made) };
+    let recipe = Definition::find(name, &search.folders_of(config::Kind::Image))?.recipe;
+    if recipe.kind != image::Kind::DebianFiles || sandbox::foreign(recipe.architecture.as_str()).is_some() {
+        return Err(ImageError::NoTools { image: made.name, tools: name.clone() });
+    }
     let tools = image(cx, search, name, on)?;
     made.clone().with_tools(&tools).or_else(|error| {
         on(Event::Warning { what: format!("everything is emulated: {error}") });

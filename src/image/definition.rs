@@ -195,6 +195,9 @@ impl Recipe {
         if (self.kind == Kind::DebianFiles) == self.keep.is_empty() {
             return Err("`keep` says what an image of kind `debian-files` has, and belongs to no other".to_string());
         }
+        if self.cross.as_ref().is_some_and(|cross| cross.sysroot.to_string() == "/") {
+            return Err("the sysroot of `[cross]` is the root itself, which is the build side's".to_string());
+        }
         if let Some(name) = self.base.iter().flat_map(|base| &base.packages).find(|name| self.hides(name)) {
             return Err(format!("`{name}` is both in the base and hidden"));
         }

@@ -93,6 +93,17 @@ pub enum ImageError {
         /// Debian's name of its architecture.
         architecture: Word,
     },
+    /// What is named as native tools is none.
+    #[error(
+        "image `{image}` has `native-tools = \"{tools}\"`, and that is no image of kind `debian-files` of this machine's architecture; \
+         name one, or leave `native-tools` out: then everything is emulated"
+    )]
+    NoTools {
+        /// The image.
+        image: Name,
+        /// What it names.
+        tools: Name,
+    },
     /// Tools that would make something else.
     #[error(
         "the native tools `{tools}` are of other versions than the image `{image}`: {differing}; `bindery image make {tools}` and \

@@ -40,7 +40,7 @@ fn packages_for_arm64_are_built_with_native_tools_or_without_to_the_same_bytes_a
     let run = other.state.join("state/runs").join(said.run()).join("app-arch/bzip2-1.0.8");
     let status: serde_json::Value = serde_json::from_slice(&std::fs::read(run.join("status.json")).unwrap()).unwrap();
     let emulator = status["achieved"]["emulators"]["aarch64"].as_str().unwrap();
-    assert_eq!(emulator, "`qemu-aarch64`, registered for this sandbox");
+    assert!(emulator.contains("aarch64") && emulator.contains("registered"), "{emulator}");
 
     // A client of that machine takes them, and runs what is in them.
     let current = bench.profile_dir().join("current");
