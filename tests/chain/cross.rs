@@ -185,6 +185,30 @@ fn test_programs_of_configure_run_and_ninja_builds_itself() {
 }
 
 #[test]
+fn files_are_given_to_users_that_either_side_brings() {
+    let bench = cross(Who::Me, "cross-users", ", \"own\"", "");
+    let gives = |depend: &str| {
+        format!(
+            "{depend}=\"acct-user/cron\"\nsrc_install() {{\ndiropts --owner=cron --group=crontab\ndodir /var/of-cron\n\
+             echo x > x && insinto /var/of-cron && doins x && fowners cron:crontab /var/of-cron/x\n}}\n"
+        )
+    };
+    bench.write_tree(&[("root", &gives("BDEPEND")), ("sysroot", &gives("DEPEND"))]);
+    bench.build(&["own/root", "own/sysroot"]).works();
+    for package in ["root", "sysroot"] {
+        let dir = tempfile::tempdir().unwrap();
+        let [gpkg, text] =
+            [bench.profile_dir().join(format!("current/own/{package}/{package}-1-1.gpkg.tar")), dir.path().into()]
+                .map(|path: PathBuf| path.to_str().unwrap().to_string());
+        tool("tar", &["-xf", &gpkg, "-C", &text]);
+        let image = format!("{text}/{package}-1-1/image.tar.zst");
+        let listed = tool("tar", &["--zstd", "--numeric-owner", "-tvf", &image]);
+        let owned = listed.lines().filter(|line| line.contains("/var/of-cron") && line.contains(" 16/248 "));
+        assert_eq!(owned.count(), 2, "{listed}");
+    }
+}
+
+#[test]
 fn a_strict_client_of_that_processor_installs_and_this_machines_refuses() {
     let bench = cross(Who::Me, "cross-client", "", "");
     bench.build(&["dev-util/bsdiff"]).works();
