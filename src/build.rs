@@ -29,6 +29,7 @@ mod error;
 mod explain;
 mod fetch;
 mod finish;
+mod foreign;
 mod ground;
 mod method;
 mod one;

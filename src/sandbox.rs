@@ -82,7 +82,7 @@ pub use cgroup::{CgroupError, Killed, Together, memory, processors};
 pub use change::{Change, ChangeError, change};
 pub use disk::{free_space, is_nearly_full};
 pub use early::{Early, First, first};
-pub use emulate::{EmulationError, Emulator, foreign, register_one};
+pub use emulate::{EmulationError, Emulator, can_emulate, foreign, is_known, register_one};
 pub(crate) use filesystem::unmount;
 pub use idmap::{IdRange, IdRangeError};
 pub use keys::Keys;

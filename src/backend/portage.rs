@@ -27,8 +27,7 @@ impl Backend for Portage {
     }
 
     fn configuration_path(&self, cross: Option<&Cross>) -> RootPath {
-        let path = if cross.is_some() { format!("{TARGET}/etc/portage") } else { "/etc/portage".to_string() };
-        path.parse().expect("it is an absolute path")
+        directory(cross).parse().expect("it is an absolute path")
     }
 
     fn configuration(&self, settings: &Settings) -> Result<Configuration, SettingsError> {
@@ -70,6 +69,11 @@ impl Backend for Portage {
 
 /// Below which folder Portage looks for the configuration of what is cross built (`PORTAGE_CONFIGROOT`).
 const TARGET: &str = "/etc/bindery/target";
+
+/// Returns the folder of the root that holds the configuration.
+fn directory(cross: Option<&Cross>) -> String {
+    if cross.is_some() { format!("{TARGET}/etc/portage") } else { "/etc/portage".to_string() }
+}
 
 /// The variables that have Portage work for another root than its own (emerge(1), make.conf(5)).
 const CROSS: [&str; 3] = ["PORTAGE_CONFIGROOT", "ROOT", "SYSROOT"];

@@ -44,6 +44,8 @@ pub struct Cross {
     pub cbuild: String,
     /// `SYSROOT`, and `ROOT`: a folder of the root.
     pub sysroot: RootPath,
+    /// Whether programs for the other side run while packages are built.
+    pub emulated: bool,
 }
 
 impl Settings {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::atom::{Atom, Cpv};
 use crate::backend::{self, Cross, Resolution};
 use crate::binhost::pool::{Entry, Pool};
+use crate::build::foreign::Foreign;
 use crate::build::prepare::{self, Prepared};
 use crate::build::room::path;
 use crate::build::{BuildError, Host, Purpose, one};
@@ -27,6 +28,8 @@ use crate::root::Bind;
 pub(super) struct Across {
     /// Where things are, for the package manager.
     pub(super) cross: Cross,
+    /// What runs programs of the other side, or why nothing does.
+    pub(super) foreign: Option<Foreign>,
     /// Whose packages run.
     profile: Profile,
     /// Those that the packages of the plan name.
@@ -52,7 +55,8 @@ pub(super) fn prepare(
     let exact = |cpv: &&Cpv| format!("={cpv}").parse::<Atom>().ok();
     let atoms: Vec<Atom> = named.iter().filter_map(exact).collect();
     let configuration = configuration.to_path_buf();
-    let mut across = Across { cross, profile, atoms, prepared: None, ready: BTreeMap::new(), configuration };
+    let mut across =
+        Across { cross, foreign: None, profile, atoms, prepared: None, ready: BTreeMap::new(), configuration };
     if across.atoms.is_empty() {
         return Ok((across, Side::default()));
     }

@@ -76,17 +76,27 @@ fn plainly(shop: &Shop<'_>, on: Sink<'_>, once: &Once<'_>) -> Result<Result<Entr
 /// Returns what of a failure is the emulator's, or may be, as a sentence; nothing where there is no sign of it.
 pub(super) fn fault(emulator: Option<&Emulator>, exit: &Exit, log: &Path) -> Result<Option<String>, PathError> {
     let Some(emulator) = emulator else { return Ok(None) };
-    let name = emulator.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(read(&name(emulator), exit.stopped, &end(log)?))
+}
+
+/// Returns an emulator's name, as it begins what it says.
+pub(super) fn name(emulator: &Emulator) -> String {
+    emulator.program.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Returns a log's end.
+pub(super) fn end(log: &Path) -> Result<String, PathError> {
     let mut file = fs::open(log)?;
     let length = fs::metadata(log)?.len();
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(length.saturating_sub(END)))
         .and_then(|_| file.read_to_end(&mut bytes))
         .map_err(PathError::on("read", log))?;
-    Ok(read(&name, exit.stopped, &String::from_utf8_lossy(&bytes)))
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn read(name: &str, stopped: Option<Stopped>, log: &str) -> Option<String> {
+/// Likewise [`fault`], of what the log's end says.
+pub(super) fn read(name: &str, stopped: Option<Stopped>, log: &str) -> Option<String> {
     if matches!(stopped, Some(Stopped::Silence | Stopped::Time)) {
         return Some(format!("its programs are emulated by {name}, which is slow and may hang"));
     }

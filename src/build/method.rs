@@ -65,7 +65,7 @@ pub(super) fn choose(
         (Method::Auto | Method::Native | Method::Cross, ..) => return Err(elsewhere(host, profile, definition).into()),
     };
     let side = side(host, profile, definition)?;
-    Ok(Some((Cross { cbuild: cross.cbuild.to_string(), sysroot: cross.sysroot.clone() }, side)))
+    Ok(Some((Cross { cbuild: cross.cbuild.to_string(), sysroot: cross.sysroot.clone(), emulated: false }, side)))
 }
 
 /// Returns whether an image's programs are emulated on this machine.

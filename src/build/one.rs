@@ -11,6 +11,7 @@ use crate::backend::{self, Backend, Build, PackageFile};
 use crate::binhost::pool::{Entry, Origin, Pool};
 use crate::build::emulated;
 use crate::build::finish::{self, Artefact};
+use crate::build::foreign::Foreign;
 use crate::build::ground::{self, Ground};
 use crate::build::prepare::Prepared;
 use crate::build::record;
@@ -117,6 +118,7 @@ fn build_once(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result<Entry
     let started = Instant::now();
     let purpose = format!("building {} for {}", planned.cpv, shop.profile.name);
     let mut room = Room::beside(shop.host, &purpose, shop.together)?;
+    room = room.emulating(foreign(shop).and_then(Foreign::emulator));
     let result = match ground::ground(shop.host, shop.prepared, planned, &task.ready, on) {
         Ok(ground) => build_in(shop, task, &ground, &mut room, &dir),
         // What the package needs cannot be in one root: that is no fault of the host's.
@@ -152,6 +154,11 @@ fn build_once(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result<Entry
             Ok(Err(Failed { reason, telling: lines, log, by_memory, by_method }))
         }
     }
+}
+
+/// Returns what runs programs of the other side, in a cross build whose image says something of it.
+fn foreign<'a>(shop: &Shop<'a>) -> Option<&'a Foreign> {
+    shop.prepared.across.as_ref()?.foreign.as_ref()
 }
 
 /// What a failed build's log tells.
@@ -195,9 +202,13 @@ fn build_in(
     let cross = across.map(|across| (&across.cross, ground.tools.as_slice()));
     let build = Build { cpv: &planned.cpv, needs: &ground.install, source_date: shop.source_date, cross };
     let mut log = Log::new(&dir.join("log"))?;
+    let lacking = foreign(shop).and_then(Foreign::lacking);
+    if let Some(lacking) = &lacking {
+        log.take(format!("[bindery: {lacking}]\n").as_bytes());
+    }
     let limits = shop.limits().clone();
     let watch = used::watch(host, shop.prepared, planned, ground)?;
-    let (exit, seen) = room.run_and_watch(
+    let (mut exit, seen) = room.run_and_watch(
         &shop.prepared.image,
         &ground.lower,
         &binds,
@@ -207,6 +218,7 @@ fn build_in(
         watch.groups.clone(),
         &mut |_, bytes| log.take(bytes),
     )?;
+    exit.achieved.not_given.extend(lacking);
     if let Some(reached) = exit.reached() {
         log.take(format!("\n[bindery: {reached}]\n").as_bytes());
     }
@@ -327,7 +339,10 @@ fn telling(
     if let Some(limit) = exit.stopped.and_then(limit).or((no_space && limited).then_some("limits.disk")) {
         reason.push_str(&format!("; if it needs more, raise `{limit}` in the profile"));
     }
-    let by_method = emulated::fault(shop.prepared.image.emulator.as_ref(), exit, log)?;
+    let by_method = match foreign(shop) {
+        Some(foreign) => foreign.fault(exit, log)?,
+        None => emulated::fault(shop.prepared.image.emulator.as_ref(), exit, log)?,
+    };
     if let Some(fault) = &by_method {
         reason.push_str(&format!("; {fault}"));
     }

@@ -10,6 +10,7 @@ use crate::binhost::pool::{Checked, Entry, Pool};
 use crate::build::across::{self, Across};
 use crate::build::answer::Answer;
 use crate::build::explain::Explanation;
+use crate::build::foreign::Foreign;
 use crate::build::room::{self, Mounts};
 use crate::build::turns::Turns;
 use crate::build::{BuildError, Host, Outlook, share};
@@ -78,14 +79,22 @@ pub fn prepare(
     // What takes no time to refuse comes before an image is made.
     let definition = Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
         .map_err(ImageError::from)?;
-    let chosen = method::choose(host, profile, &definition)?;
-    let cross = chosen.as_ref().map(|(cross, _)| cross);
+    let mut chosen = method::choose(host, profile, &definition)?;
     let mut trees = trees(host, profile, on)?;
     tree::check(&trees, &profile.portage_profile)?;
     let own = trees.len();
     let context =
         image::Context { state: host.state, ids: host.ids, archives: &host.config.archives, cancel: host.cancel };
     let image = image(&context, &host.config.search, &profile.image, on)?;
+    let foreign = match &mut chosen {
+        Some((cross, _)) => {
+            let foreign = Foreign::find(host, &context, &definition, &image, on)?;
+            cross.emulated = foreign.as_ref().is_some_and(|foreign| foreign.emulator().is_some());
+            foreign
+        }
+        None => None,
+    };
+    let cross = chosen.as_ref().map(|(cross, _)| cross);
     let backend = backend::find(&profile.backend.to_string())?;
     let processors = sandbox::processors(profile.limits.cpus, profile.limits.cpuset.as_ref());
     let jobs = jobs(host.jobs, processors);
@@ -142,7 +151,8 @@ pub fn prepare(
     let (across, side) = match chosen {
         Some(chosen) => {
             let dir = configuration.with_extension("tools");
-            let (across, side) = across::prepare(host, chosen, &resolution, &dir, on)?;
+            let (mut across, side) = across::prepare(host, chosen, &resolution, &dir, on)?;
+            across.foreign = foreign;
             (Some(across), side)
         }
         None => (None, plan::Side::default()),
@@ -276,12 +286,24 @@ pub fn emulator(
     let Some(machine) = foreign else { return Ok(None) };
     let none = || ImageError::Foreign { name: definition.name.clone(), architecture: recipe.architecture.clone() };
     let name = recipe.emulator.as_ref().ok_or_else(none)?;
+    program(cx, search, name, machine, on)?.ok_or_else(none).map(Some)
+}
+
+/// Returns what runs a machine's programs, of the image of this name, which is made if need be; nothing where that is not one
+/// of files alone.
+pub(super) fn program(
+    cx: &image::Context<'_>,
+    search: &Search,
+    name: &Name,
+    machine: &str,
+    on: Sink<'_>,
+) -> Result<Option<Emulator>, ImageError> {
     if Definition::find(name, &search.folders_of(config::Kind::Image))?.recipe.kind != image::Kind::DebianFiles {
-        return Err(none());
+        return Ok(None);
     }
     let image = image(cx, search, name, on)?;
-    let program = image.layers.first().ok_or_else(none)?.join(format!("usr/bin/qemu-{machine}"));
-    Ok(Some(Emulator { machine: machine.to_string(), program }))
+    let program = image.layers.first().map(|layer| layer.join(format!("usr/bin/qemu-{machine}")));
+    Ok(program.map(|program| Emulator { machine: machine.to_string(), program }))
 }
 
 fn trees(host: &Host<'_>, profile: &Profile, on: Sink<'_>) -> Result<Vec<Tree>, BuildError> {

@@ -12,7 +12,7 @@ use crate::event::{Event, Sink};
 use crate::image::{self, Image};
 use crate::profile::Profile;
 use crate::root::{self, Bind, Command, Limits, Network, Root};
-use crate::sandbox::{self, Exit, Seen, Status, Stdio, Stopped, Stream, Together};
+use crate::sandbox::{self, Emulator, Exit, Seen, Status, Stdio, Stopped, Stream, Together};
 use crate::state::Lease;
 use crate::{fs, layer};
 
@@ -61,12 +61,19 @@ pub(super) struct Room<'a> {
     together: Option<&'a Together>,
     /// Whether nobody wants to look at what is written in it: the sandbox then empties it by itself.
     discard: bool,
+    /// What runs programs of another machine in it, beside what the image itself asks for.
+    emulator: Option<Emulator>,
 }
 
 impl<'a> Room<'a> {
     /// Takes the lease for a new root.
     pub(super) fn new(host: &'a Host<'a>, purpose: &str) -> Result<Self, BuildError> {
-        Ok(Self { host, lease: Lease::take(host.state, purpose)?, together: None, discard: false })
+        Ok(Self { host, lease: Lease::take(host.state, purpose)?, together: None, discard: false, emulator: None })
+    }
+
+    /// Returns the same with an emulator for the programs of another machine, if there is one.
+    pub(super) fn emulating(self, emulator: Option<&Emulator>) -> Self {
+        Self { emulator: emulator.cloned(), ..self }
     }
 
     /// Takes the lease for a new root, of which others may be in use at the same time: what they use up is limited together.
@@ -129,7 +136,10 @@ impl<'a> Room<'a> {
         let folder = self.lease.root();
         let folder = folder.strip_prefix(self.host.state.state()).unwrap_or(folder).to_path_buf();
         let root = Root { lower: lower.to_vec(), upper: Some(folder) };
-        let spec = spec(&root, image, binds, step, limits);
+        let mut spec = spec(&root, image, binds, step, limits);
+        if let Some(emulator) = &self.emulator {
+            root::emulate(&mut spec, &emulator.machine, &emulator.program);
+        }
         if let Some(file) = config {
             let text = serde_json::to_string_pretty(&spec).expect("a spec is plain data");
             // For people who look at a build that is over: that it outlives a crash is not worth waiting for the disk.

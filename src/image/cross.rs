@@ -9,6 +9,7 @@
 //! architecture = "sparc64"
 //! cbuild = "x86_64-pc-linux-gnu"
 //! sysroot = "/usr/sparc64-linux-gnu"
+//! emulator = "qemu-user"
 //! ```
 
 use super::definition::Word;
@@ -29,6 +30,9 @@ pub struct Cross {
     pub cbuild: Word,
     /// Where the compiler finds the C library of that architecture, and where what is linked with is put: SYSROOT.
     pub sysroot: RootPath,
+    /// The image that has, as `/usr/bin/qemu-MACHINE`, what runs programs of that architecture while others are built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emulator: Option<Name>,
 }
 
 /// Returns a definition's table and, if it stands on others, the nearest one's name; what those say is in the table then.

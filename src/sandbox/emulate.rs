@@ -220,6 +220,22 @@ fn serves(entry: &str, machine: Machine) -> bool {
         && same
 }
 
+/// Returns whether this kernel, or the host's registrations, let a sandbox have programs of a machine run, in qemu's words
+/// such as `aarch64`. That the kernel can be made to know binfmt_misc at all is only known once it is tried, unless
+/// [`is_known`].
+pub fn can_emulate(machine: &str) -> Result<(), EmulationError> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let emulator = Emulator { machine: machine.to_string(), program: PathBuf::new() };
+    choose(&mut vec![emulator], version(&release)).map(drop)
+}
+
+/// Returns whether the kernel knows binfmt_misc already (proc_filesystems(5)): else its module is loaded at first use, or
+/// there is none.
+pub fn is_known() -> bool {
+    fs::read_to_string(Path::new("/proc/filesystems"))
+        .is_ok_and(|text| text.lines().any(|line| line.trim_start_matches("nodev").trim() == "binfmt_misc"))
+}
+
 /// Registers an emulator for this process, which must be in user and mount namespaces of its own, and for what it starts,
 /// as long as what is returned is kept; the program is relative to the working folder. The text of an error says why not.
 pub fn register_one(emulator: &Emulator) -> Result<Option<OwnedFd>, String> {

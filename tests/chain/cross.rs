@@ -130,6 +130,84 @@ fn builds_and_runs(who: Who) {
     assert_eq!(root.run("own-app", &[]), "from another 42\n");
 }
 
+/// Runs what it has just compiled, which is linked with what lies below the sysroot, in the ways that builds do.
+const RUNS: &str = r##"
+DEPEND="own/lib"
+RDEPEND="own/lib"
+src_compile() {
+	cat > runs.cc <<-'END' || die
+		#include <own.h>
+		#include <cstdlib>
+		#include <iostream>
+		extern "C" int own_magic(void);
+		int main(int argc, char **argv) {
+			std::cout << "magic " << own_magic() << std::endl;
+			return argc > 1 ? std::system(argv[1]) : 0;
+		}
+	END
+	sed -i '/own.h/d' runs.cc || die
+	${CXX} ${CXXFLAGS} ${LDFLAGS} -o runs runs.cc -lown || die
+	${CXX} ${CXXFLAGS} ${LDFLAGS} -static -o alone -x c++ - <<< 'int main() { return 7; }' || die
+	./runs || die "it does not run"
+	env -i ./runs || die "it takes the environment to run"
+	[[ $(./runs 'uname -m; ./runs; echo "#" | sparc64-unknown-linux-gnu-gcc -E - > /dev/null') == "magic 42"$'\n'"x86_64"$'\n'"magic 42" ]] \
+		|| die "what it starts does not run"
+	./alone
+	[[ $? == 7 ]] || die "a static program does not run"
+	python3 -c 'import subprocess, sys; sys.exit(subprocess.call(["./runs"]))' || die "Python cannot start it"
+}
+src_install() { dobin runs; }
+"##;
+
+#[test]
+fn what_a_build_has_just_compiled_for_the_other_processor_runs() {
+    let bench = cross(Who::Me, "cross-foreign-runs", ", \"own\"", "");
+    bench.write_tree(&[("lib", LIB), ("runs", RUNS)]);
+    let said = bench.build(&["own/runs"]);
+    said.works();
+    let run = bench.state.join("state/runs").join(said.run()).join("own/runs-1");
+    let status: serde_json::Value = serde_json::from_slice(&std::fs::read(run.join("status.json")).unwrap()).unwrap();
+    let emulator = status["achieved"]["emulators"]["sparc64"].as_str().unwrap();
+    assert_eq!(emulator, "`qemu-sparc64`, registered for this sandbox");
+}
+
+#[test]
+fn test_programs_of_configure_run_and_ninja_builds_itself() {
+    let bench = cross(Who::Me, "cross-foreign-tests", "", "");
+    let said = bench.build(&["app-misc/hello", "dev-build/ninja"]);
+    said.works();
+    let log = bench.run(&["log", "app-misc/hello", "--run", &said.run()]);
+    log.works().prints(&["checking whether we are cross compiling... no\n"]);
+    let current = bench.profile_dir().join("current");
+    let root = Root::new(&bench, &current, &["app-misc/hello/hello-2.10-1", "dev-build/ninja/ninja-1.12.1-1"]);
+    assert_eq!(root.run("hello", &[]), "Hello, world!\n");
+    assert_eq!(root.run("ninja", &["--version"]), "1.12.1\n");
+}
+
+#[test]
+fn files_are_given_to_users_that_either_side_brings() {
+    let bench = cross(Who::Me, "cross-users", ", \"own\"", "");
+    let gives = |depend: &str| {
+        format!(
+            "{depend}=\"acct-user/cron\"\nsrc_install() {{\ndiropts --owner=cron --group=crontab\ndodir /var/of-cron\n\
+             echo x > x && insinto /var/of-cron && doins x && fowners cron:crontab /var/of-cron/x\n}}\n"
+        )
+    };
+    bench.write_tree(&[("root", &gives("BDEPEND")), ("sysroot", &gives("DEPEND"))]);
+    bench.build(&["own/root", "own/sysroot"]).works();
+    for package in ["root", "sysroot"] {
+        let dir = tempfile::tempdir().unwrap();
+        let [gpkg, text] =
+            [bench.profile_dir().join(format!("current/own/{package}/{package}-1-1.gpkg.tar")), dir.path().into()]
+                .map(|path: PathBuf| path.to_str().unwrap().to_string());
+        tool("tar", &["-xf", &gpkg, "-C", &text]);
+        let image = format!("{text}/{package}-1-1/image.tar.zst");
+        let listed = tool("tar", &["--zstd", "--numeric-owner", "-tvf", &image]);
+        let owned = listed.lines().filter(|line| line.contains("/var/of-cron") && line.contains(" 16/248 "));
+        assert_eq!(owned.count(), 2, "{listed}");
+    }
+}
+
 #[test]
 fn a_strict_client_of_that_processor_installs_and_this_machines_refuses() {
     let bench = cross(Who::Me, "cross-client", "", "");

@@ -46,7 +46,8 @@ mod tests {
         assert_eq!(step.args[4..], [PACKAGES, BUILT, "=app-misc/hello-2.10", "=dev-libs/a-1", "=dev-libs/b-2-r1"]);
         assert!(step.env.contains(&("SOURCE_DATE_EPOCH".to_string(), "7".to_string())));
         assert!(step.env.iter().all(|(name, _)| name != "PKGDIR" && name != "ROOT"));
-        let cross = Cross { cbuild: "x86_64-pc-linux-gnu".to_string(), sysroot: "/usr/s".parse().unwrap() };
+        let cross =
+            Cross { cbuild: "x86_64-pc-linux-gnu".to_string(), sysroot: "/usr/s".parse().unwrap(), emulated: false };
         let step = super::step(&Build { cross: Some((&cross, &needs[..1])), needs: &needs[1..], ..build });
         assert_eq!(step.args[6..], ["=app-misc/hello-2.10", "=dev-libs/b-2-r1", "build-side:=dev-libs/a-1"]);
         for (name, value) in [("ROOT", "/usr/s"), ("SYSROOT", "/usr/s"), ("PORTAGE_CONFIGROOT", "/etc/bindery/target")]

@@ -6,6 +6,7 @@
 //! repos.conf             the trees; no other repository is known, none is ever synchronised
 //! package.*              as the profile has them
 //! profile/               a last Portage profile of our own: ARCH, package.provided
+//! config.site            in a cross build whose programs run: tells `configure` that they may
 //! ```
 //!
 //! Folders of native configuration and of user patches are laid over all of it by the caller. Where the loader and the
@@ -58,6 +59,13 @@ const TOOLS: [(&str, &str); 10] = [
 /// And what compiles programs that the build itself runs (toolchain-funcs.eclass of the Gentoo tree).
 const OWN_TOOLS: [(&str, &str); 2] = [("BUILD_CC", "gcc"), ("BUILD_CXX", "g++")];
 
+/// Where `configure` learns what a machine is like (autoconf's manual, Site Defaults).
+const SITE: &str = "CONFIG_SITE";
+const CONFIG_SITE: &str = "config.site";
+/// It takes CBUILD and CHOST that differ for a reason to run nothing. So it tries, and goes by what comes of it.
+const MAYBE: &str = "# Written by bindery: programs for the other processor are emulated.\n\
+                     [ \"$cross_compiling\" != yes ] || cross_compiling=maybe\n";
+
 const MAKE_CONF: &str = "make.conf";
 /// How a make.conf of ours begins.
 const HEAD: &str = "# Written by bindery from a profile.\n";
@@ -81,6 +89,9 @@ pub(super) fn configuration(settings: &Settings) -> Result<Configuration, Settin
             let _ = writeln!(text, "{line}");
         }
         file(list.file(), text);
+    }
+    if settings.cross.as_ref().is_some_and(|cross| cross.emulated) {
+        file(CONFIG_SITE, MAYBE.to_string());
     }
     out.links.insert("make.profile".into(), portage_profile(settings)?);
     Ok(out)
@@ -114,6 +125,9 @@ fn make_conf(settings: &Settings) -> Result<String, SettingsError> {
         }
         for (name, tool) in OWN_TOOLS {
             set(name, tool)?;
+        }
+        if cross.emulated && !settings.env.contains_key(SITE) {
+            set(SITE, &format!("{}/{CONFIG_SITE}", super::directory(Some(cross))))?;
         }
     }
     for (name, value) in &settings.flags {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::backend::{PackageList, Tree};
+use crate::backend::{Cross, PackageList, Tree};
 
 fn settings() -> Settings {
     Settings {
@@ -172,4 +172,24 @@ fn only_the_number_of_jobs_changes_and_only_where_we_wrote_it() {
     fs::remove_file(&dir.path().join("make.conf")).unwrap();
     fs::create_dir(&dir.path().join("make.conf"), 0o755).unwrap();
     assert_eq!(with_jobs(dir.path(), 7).unwrap(), None);
+}
+
+#[test]
+fn configure_is_told_that_programs_of_a_cross_build_run_only_where_they_do() {
+    let cross =
+        |emulated| Cross { cbuild: "x86_64-pc-linux-gnu".to_string(), sysroot: "/usr/s".parse().unwrap(), emulated };
+    let of = |emulated: bool, env: &[(&str, &str)]| {
+        let env = env.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect();
+        let Configuration { mut files, .. } =
+            configuration(&Settings { cross: Some(cross(emulated)), env, ..settings() }).unwrap();
+        let make_conf = files.remove(Path::new(MAKE_CONF)).unwrap();
+        let set = make_conf.lines().find_map(|line| line.strip_prefix("CONFIG_SITE=")).map(str::to_string);
+        (set, files.remove(Path::new("config.site")))
+    };
+    let (set, text) = of(true, &[]);
+    assert_eq!(set.unwrap(), "\"/etc/bindery/target/etc/portage/config.site\"");
+    assert!(text.unwrap().ends_with("cross_compiling=maybe\n"));
+    assert_eq!(of(false, &[]), (None, None));
+    // What the profile says comes first.
+    assert_eq!(of(true, &[(SITE, "/etc/own")]).0.unwrap(), "\"/etc/own\"");
 }
