@@ -27,7 +27,9 @@ const EMBEDDED: &[(Kind, &str, &str)] = &[
     (Kind::Profile, "amd64", include_str!("../../profiles/amd64.toml")),
     (Kind::Profile, "arm64", include_str!("../../profiles/arm64.toml")),
     (Kind::Profile, "sparc64", include_str!("../../profiles/sparc64.toml")),
+    (Kind::Profile, "x86-64-v2", include_str!("../../profiles/x86-64-v2.toml")),
     (Kind::Profile, "x86-64-v3", include_str!("../../profiles/x86-64-v3.toml")),
+    (Kind::Profile, "x86-64-v4", include_str!("../../profiles/x86-64-v4.toml")),
     (Kind::Image, "debian-portage", include_str!("../../images/debian-portage.toml")),
     (Kind::Image, "debian-portage-arm64", include_str!("../../images/debian-portage-arm64.toml")),
     (Kind::Image, "debian-portage-cross-sparc64", include_str!("../../images/debian-portage-cross-sparc64.toml")),
@@ -253,7 +255,7 @@ mod tests {
             error.hints(),
             [
                 "did you mean `amd64`?",
-                "known profiles: `amd64`, `arm64`, `sparc64`, `x86-64-v3`",
+                "known profiles: `amd64`, `arm64`, `sparc64`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4`",
                 "searched for `amd46.toml` in `/nowhere/profiles`"
             ]
         );

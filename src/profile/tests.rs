@@ -7,12 +7,12 @@ use crate::fs;
 mod refusals;
 
 /// A project with the profiles `(name, text)`, an image `img` and a tree `tree`.
-struct Project(tempfile::TempDir);
+pub(super) struct Project(pub(super) tempfile::TempDir);
 
-const BASE: &str = "version = 1\nchost = \"x86_64-pc-linux-gnu\"\nportage-profile = \"default\"\n";
+pub(super) const BASE: &str = "version = 1\nchost = \"x86_64-pc-linux-gnu\"\nportage-profile = \"default\"\n";
 
 impl Project {
-    fn new(profiles: &[(&str, &str)]) -> Self {
+    pub(super) fn new(profiles: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = "version = 1\n[defaults]\nimage = \"img\"\ntrees = [\"tree\"]\n[trees.tree]\npath = \"t\"\n[sets]\nworld = [\"app-misc/hello\"]\n";
         fs::create_dir_all(&dir.path().join("profiles")).unwrap();
@@ -26,17 +26,17 @@ impl Project {
         project
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(super) fn write(&self, path: &str, text: &str) {
         let path = self.0.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
     }
 
-    fn config(&self) -> Config {
+    pub(super) fn config(&self) -> Config {
         Config::load(Search::of(vec![self.0.path().to_path_buf()])).unwrap()
     }
 
-    fn load(&self, name: &str) -> Result<Profile, ProfileError> {
+    pub(super) fn load(&self, name: &str) -> Result<Profile, ProfileError> {
         Profile::load(&self.config(), &name.parse().unwrap())
     }
 
@@ -316,7 +316,15 @@ fn every_shipped_profile_resolves_in_the_project() {
 #[test]
 fn the_shipped_profiles_differ_by_what_the_compiler_may_use() {
     let project = Project::new(&[]);
-    let (amd64, v3) = (project.load("amd64").unwrap(), project.load("x86-64-v3").unwrap());
+    let levels = ["amd64", "x86-64-v2", "x86-64-v3", "x86-64-v4"].map(|name| project.load(name).unwrap());
+    for (lower, higher) in levels.iter().zip(&levels[1..]) {
+        assert!(lower.flags.cpu_flags.iter().all(|flag| higher.flags.cpu_flags.contains(flag)), "{}", higher.name);
+        // What the flags name is what the level is: the audit lets nothing beyond it pass.
+        let cflags = higher.flags.cflags.as_ref().unwrap().as_str();
+        assert_eq!(cflags, format!("-O2 -pipe -march={}", higher.name));
+        assert_eq!(higher.isa.target.level.as_deref(), Some(higher.name.as_str()));
+    }
+    let [amd64, _, v3, _] = levels;
     assert_eq!(amd64.flags.cflags.unwrap().as_str(), "-O2 -pipe -march=x86-64");
     assert_eq!(v3.flags.cxxflags.unwrap().as_str(), "-O2 -pipe -march=x86-64-v3");
     assert_eq!(v3.chost, amd64.chost);
