@@ -73,7 +73,7 @@ enum Command {
     /// Make and look at images
     #[command(subcommand)]
     Image(image::Command),
-    /// Look at and check hardware profiles
+    /// Write, look at and check hardware profiles
     #[command(subcommand)]
     Profile(profile::Command),
     /// Make and look at signing keys

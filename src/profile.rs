@@ -54,10 +54,12 @@ use crate::config::{At, Config, Diagnostic, Kind, Mirror, PortageProfile, Search
 use crate::fs::PathError;
 
 mod file;
+pub mod host;
 mod isa;
 mod limits;
 mod merge;
 mod method;
+pub mod new;
 mod rebuild;
 mod resolve;
 mod sets;

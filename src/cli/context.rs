@@ -22,6 +22,8 @@ pub(super) struct Context {
     pub state: State,
     /// What the configuration files say.
     pub config: Config,
+    /// Where definitions are written: the folder that was named, or the user's own.
+    pub own: PathBuf,
     /// Whether results are printed as JSON.
     pub json: bool,
     /// Set by the first signal that asks for an end.
@@ -48,13 +50,14 @@ impl Context {
                 format!("the folder `{}` is not UTF-8, and what bindery keeps must lie in one that is", dir.display());
             return Err(Failure::user(what).hint("`--state DIR` keeps everything below another folder"));
         }
-        let mut search = Search::new(&cwd, &state);
+        let (mut search, mut own) = (Search::new(&cwd, &state), state.etc().to_path_buf());
         if let Some(dir) = config {
             let first = cwd.join(dir);
+            own.clone_from(&first);
             search = Search::of(std::iter::once(first).chain(search.folders().to_vec()).collect());
         }
         let config = Config::load(search)?;
-        Ok(Self { state, config, json, cancel: asked.cancel, keys: asked.keys })
+        Ok(Self { state, config, own, json, cancel: asked.cancel, keys: asked.keys })
     }
 
     /// Makes the folders of the state and removes what dead processes left there; returns the id range that roots of

@@ -2,8 +2,10 @@
 
 use crate::atom::Name;
 use crate::cli::context::Context;
-use crate::cli::report::{self, Failure, Kind, Outcome, table};
+use crate::cli::report::{self, Failure, Kind, Outcome, say, table};
 use crate::process;
+use crate::profile::host::Processor;
+use crate::profile::new::{self, NewError, Start};
 use crate::profile::{self, Profile};
 
 /// `bindery profile …`.
@@ -21,6 +23,25 @@ pub(super) enum Command {
         /// The profiles; all of them where none is named
         names: Vec<Name>,
     },
+    /// Write a new profile, for this machine's processor or like another profile; nothing is overwritten
+    New {
+        /// Its name
+        name: Name,
+        #[command(flatten)]
+        from: Basis,
+    },
+}
+
+/// What a new profile starts from.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Basis {
+    /// This machine's processor: its level, and CPU_FLAGS_X86 and its like
+    #[arg(long)]
+    from_host: bool,
+    /// Another profile: the new one inherits from it, and has what one usually changes as comments
+    #[arg(long, value_name = "PROFILE")]
+    like: Option<Name>,
 }
 
 /// Runs `bindery profile`.
@@ -32,6 +53,32 @@ pub(super) fn profile(cx: &Context, command: Command) -> Outcome {
             if cx.json { report::print_json(&profile) } else { report::print(&profile.to_toml()) }
         }
         Command::Check { names } => check(cx, names),
+        Command::New { name, from } => new(cx, &name, from.like),
+    }
+}
+
+fn new(cx: &Context, name: &Name, like: Option<Name>) -> Outcome {
+    let start = match like {
+        Some(other) => Start::Like(other),
+        None => Start::Host(Processor::here().map_err(NewError::Host)?),
+    };
+    let new = new::write(&cx.config, &cx.own, name, &start)?;
+    if cx.json {
+        return report::print_json(&serde_json::json!({ "name": name, "path": new.path, "inherits": new.inherits }));
+    }
+    say(&format!("wrote profile {name}, which inherits {}: {}", new.inherits, new.path.display()));
+    say(&format!("  `bindery profile show {name}` shows what it comes to"));
+    Ok(())
+}
+
+impl From<NewError> for Failure {
+    fn from(error: NewError) -> Self {
+        let hints = error.hints();
+        match error {
+            NewError::Base(error) => error.into(),
+            NewError::Path(_) => Self::new(Kind::System, error),
+            NewError::Exists { .. } | NewError::Host(_) => Self { hints, ..Self::new(Kind::User, error) },
+        }
     }
 }
 

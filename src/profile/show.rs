@@ -184,7 +184,8 @@ impl Writer<'_> {
     }
 }
 
-fn quoted(text: &str) -> String {
+/// Returns text as TOML quotes it.
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_string()).to_string()
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::bench::{Bench, Who, tool};
+use crate::bench::{Bench, Said, Who, tool};
 
 #[test]
 fn an_unknown_name_is_told_with_what_was_probably_meant() {
@@ -75,6 +75,56 @@ fn a_wrong_profile_is_shown_with_line_and_caret() {
     let texts = ["profile `self` inherits itself", "`cflag`", "`lots`"];
     bench.run(&["profile", "check"]).fails(1, &texts).prints(&["amd64: good"]);
     bench.run(&["profile", "check", "amd64", "x86-64-v3"]).works();
+}
+
+#[test]
+fn a_new_profile_is_written_once_and_can_be_used() {
+    let bench = Bench::alone("refusals-new");
+    let said = bench.run(&["profile", "new", "mine", "--from-host"]);
+    let file = bench.config.path().join("profiles/mine.toml");
+    said.works();
+    assert!(said.err.contains("wrote profile mine, which inherits amd64") && said.err.contains("mine.toml"), "{said}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    bench.run(&["profile", "check", "mine"]).works();
+    bench.run(&["profile", "show", "mine"]).works().prints(&["-march=x86-64", "profiles/mine.toml:", "sse2"]);
+    bench.run(&["profile", "list"]).works().prints(&["mine "]);
+
+    let texts = ["there is a profile `mine` already", "mine.toml`: it is never overwritten", "choose another name"];
+    bench.run(&["profile", "new", "mine", "--from-host"]).fails(1, &texts);
+    bench.run(&["profile", "new", "mine", "--like", "amd64"]).fails(1, &texts);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let texts = ["there is a profile `amd64` already, in `<bindery>/profiles/amd64.toml`", "`--like amd64` writes one"];
+    bench.run(&["profile", "new", "amd64", "--from-host"]).fails(1, &texts);
+
+    let said = bench.run(&["--json", "profile", "new", "second", "--like", "mine"]);
+    let json: serde_json::Value = serde_json::from_str(&said.works().out).unwrap();
+    assert_eq!((&json["name"], &json["inherits"]), (&"second".into(), &"mine".into()));
+    assert_eq!(json["path"].as_str().map(Path::new), Some(file.with_file_name("second.toml").as_path()));
+    bench.run(&["profile", "show", "second"]).works().prints(&["profiles/mine.toml:", "description = \"like mine\""]);
+
+    let texts = ["there is no profile `mien`", "did you mean `mine`?"];
+    bench.run(&["profile", "new", "third", "--like", "mien"]).fails(1, &texts);
+    bench.write("profiles/wrong.toml", "version = 1\ninherits = \"amd64\"\ncolour = 1\n");
+    bench.run(&["profile", "new", "third", "--like", "wrong"]).fails(1, &["unknown field `colour`", "wrong.toml:3:1"]);
+    assert!(!file.with_file_name("third.toml").exists());
+    for args in [&["../x", "--from-host"][..], &["a b", "--from-host"], &["x"], &["x", "--from-host", "--like", "mine"]]
+    {
+        bench.run(&[&["profile", "new"], args].concat()).fails(2, &["error: "]);
+    }
+}
+
+#[test]
+fn without_a_folder_of_their_own_new_profiles_are_the_users() {
+    let bench = Bench::alone("refusals-own");
+    let mut command = bench.command(&["profile", "new", "mine", "--from-host"]);
+    let config = std::fs::read_to_string(bench.config.path().join("bindery.toml")).unwrap();
+    std::fs::create_dir_all(bench.state.join("etc")).unwrap();
+    std::fs::write(bench.state.join("etc/bindery.toml"), config).unwrap();
+    let said: Said = command.env_remove("BINDERY_CONFIG").output().unwrap().into();
+    said.works();
+    assert!(bench.state.join("etc/profiles/mine.toml").is_file(), "{said}");
+    let said: Said = bench.command(&["profile", "show", "mine"]).env_remove("BINDERY_CONFIG").output().unwrap().into();
+    said.works().prints(&["etc/profiles/mine.toml"]);
 }
 
 #[test]
