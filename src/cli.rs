@@ -15,6 +15,7 @@ mod build;
 mod client;
 mod commands;
 mod context;
+mod cost;
 mod doctor;
 mod entry;
 mod events;

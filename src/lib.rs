@@ -24,6 +24,7 @@ pub mod binhost;
 pub mod build;
 pub mod client;
 pub mod config;
+pub mod cost;
 pub mod distfiles;
 pub mod doctor;
 pub mod image;

@@ -37,7 +37,7 @@ pub use policy::{Policy, Tools};
 pub use refusal::{Refusal, Why, refusals};
 pub use request::{Change, Identity, Output, Request};
 use share::Alike;
-pub use share::{PROCESSOR_OPTIONS, Share};
+pub use share::{PROCESSOR_OPTIONS, Share, shared};
 pub use toolchain::toolchain;
 
 /// The version of the plan's JSON.

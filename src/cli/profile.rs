@@ -2,6 +2,7 @@
 
 use crate::atom::Name;
 use crate::cli::context::Context;
+use crate::cli::cost;
 use crate::cli::report::{self, Failure, Kind, Outcome, say, table};
 use crate::process;
 use crate::profile::host::Processor;
@@ -21,6 +22,11 @@ pub(super) enum Command {
     /// Check profiles, and say what is wrong with file and line
     Check {
         /// The profiles; all of them where none is named
+        names: Vec<Name>,
+    },
+    /// Say what profiles cost: time, disk, what they share, and what adding or dropping one would mean
+    Cost {
+        /// The profiles; all that something was built for where none is named
         names: Vec<Name>,
     },
     /// Write a new profile, for this machine's processor or like another profile; nothing is overwritten
@@ -53,6 +59,7 @@ pub(super) fn profile(cx: &Context, command: Command) -> Outcome {
             if cx.json { report::print_json(&profile) } else { report::print(&profile.to_toml()) }
         }
         Command::Check { names } => check(cx, names),
+        Command::Cost { names } => cost::cost(cx, &names),
         Command::New { name, from } => new(cx, &name, from.like),
     }
 }

@@ -92,6 +92,17 @@ pub(super) fn find<'a>(cpv: &Cpv, request: &Request, stock: &'a Stock, settled: 
     found
 }
 
+/// Returns the build that would be taken over for a request from the other pools of a stock, if its own pool had nothing.
+pub fn shared(cpv: &Cpv, request: &Request, stock: &Stock, settled: &Settled) -> Option<Share> {
+    match find(cpv, request, stock, settled) {
+        Alike::Proven(Some(profile), build) => {
+            let (build_id, content) = (build.build_id, build.content.clone());
+            Some(Share { profile: profile.clone(), build_id, content })
+        }
+        Alike::Proven(None, _) | Alike::Code(..) | Alike::Nothing => None,
+    }
+}
+
 /// Compares requests of one pool with those of this plan.
 struct Like<'a> {
     pool: &'a Pool,

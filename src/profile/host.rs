@@ -25,7 +25,7 @@ const LEVELS: [(&str, &[&str]); 4] = [
 
 /// `CPU_FLAGS_X86` that the kernel calls otherwise, with its names, any of which will do: the brackets in
 /// `profiles/desc/cpu_flags_x86.desc` of the Gentoo tree, and `sha_ni`, which that file forgets. app-portage/cpuid2cpuflags
-/// asks the processor for the same.
+/// asks the processor itself.
 const X86_OTHERWISE: [(&str, &[&str]); 7] = [
     ("fma3", &["fma"]),
     ("mmxext", &["mmxext", "sse"]),

@@ -80,7 +80,7 @@ fn host(base: &Profile, processor: &Processor) -> String {
             let _ = writeln!(out, "# Of {next} it lacks, as the kernel calls it: {}.", lacks.join(" "));
         }
         out.push_str("# Every compiler knows the levels, and every processor of the level runs what comes of it. For this one alone,\n");
-        out.push_str("# name it as the image's compiler does, which is the first that this prints:\n");
+        out.push_str("# name it as the image's compiler does, beside `-march=` in what this prints:\n");
         let _ = writeln!(out, "#   bindery run --image {} -- gcc -march=native -Q --help=target", base.image);
         let options = base.flags.cflags.as_ref().map_or("-O2 -pipe", |options| options.as_str());
         let _ = writeln!(out, "cflags = {}\n", quoted(&for_level(options, level.name)));
@@ -95,7 +95,7 @@ fn host(base: &Profile, processor: &Processor) -> String {
     if let Some(variable) = base.arch.cpu_flags_variable() {
         let _ = writeln!(
             out,
-            "# {variable}: what app-portage/cpuid2cpuflags would say, from /proc/cpuinfo; its name there where it is another."
+            "# {variable}: what Gentoo's table of these flags has of /proc/cpuinfo; behind a flag, its name there if it is another."
         );
     }
     out.push_str("cpu-flags = [\n");

@@ -128,6 +128,17 @@ fn without_a_folder_of_their_own_new_profiles_are_the_users() {
 }
 
 #[test]
+fn what_profiles_cost_is_told_of_those_there_are() {
+    let bench = Bench::alone("refusals-cost");
+    bench.run(&["profile", "cost"]).works().prints(&["nothing was built yet"]);
+    bench.run(&["profile", "cost", "amd64"]).works().prints(&["profile  packages", "amd64    0", "amd64: needed by"]);
+    bench.run(&["profile", "cost", "amd46"]).fails(1, &["there is no profile `amd46`", "did you mean `amd64`?"]);
+    let said = bench.run(&["--json", "profile", "cost"]);
+    let json: serde_json::Value = serde_json::from_str(&said.works().out).unwrap();
+    assert_eq!(json, serde_json::json!({"version": 1, "profiles": [], "overlaps": []}));
+}
+
+#[test]
 fn run_passes_the_status_on_and_has_codes_of_its_own() {
     let bench = Bench::new("refusals-run");
     let run = |command: &[&str]| bench.run(&[&["run", "--image", "debian-portage", "--"], command].concat());
