@@ -25,7 +25,7 @@ const LEVELS: [(&str, &[&str]); 4] = [
 
 /// `CPU_FLAGS_X86` that the kernel calls otherwise, with its names, any of which will do: the brackets in
 /// `profiles/desc/cpu_flags_x86.desc` of the Gentoo tree, and `sha_ni`, which that file forgets. app-portage/cpuid2cpuflags
-/// asks the processor itself.
+/// (17) asks the processor itself for the same flags.
 const X86_OTHERWISE: [(&str, &[&str]); 7] = [
     ("fma3", &["fma"]),
     ("mmxext", &["mmxext", "sse"]),
@@ -36,11 +36,14 @@ const X86_OTHERWISE: [(&str, &[&str]); 7] = [
     ("sse3", &["pni"]),
 ];
 
-/// `CPU_FLAGS_X86` that the kernel calls the same (that file).
-const X86_SAME: [&str; 38] = [
+/// `CPU_FLAGS_X86` that the kernel calls the same.
+const X86_SAME: [&str; 41] = [
     "3dnow",
     "3dnowext",
     "aes",
+    "amx_bf16",
+    "amx_int8",
+    "amx_tile",
     "avx",
     "avx2",
     "avx512_4fmaps",
@@ -78,11 +81,13 @@ const X86_SAME: [&str; 38] = [
     "xop",
 ];
 
-/// `CPU_FLAGS_ARM` of every 64-bit ARM processor, as app-portage/cpuid2cpuflags says them.
-const ARM64_ALWAYS: [&str; 13] =
-    ["edsp", "thumb", "thumb2", "v4", "v5", "v6", "v7", "v8", "vfp", "vfp-d32", "vfpv3", "vfpv4", "neon"];
+/// `CPU_FLAGS_ARM` of every 64-bit ARM processor (app-portage/cpuid2cpuflags 17).
+const ARM64_ALWAYS: [&str; 8] = ["edsp", "thumb", "thumb2", "v4", "v5", "v6", "v7", "v8"];
+/// Those of what the kernel calls `asimd`.
+const ARM64_ASIMD: [&str; 7] = ["asimd", "neon", "neon-fp16", "vfp", "vfp-d32", "vfpv3", "vfpv4"];
 /// Those that the kernel has by the same name.
-const ARM64_SAME: [&str; 5] = ["aes", "crc32", "sha1", "sha2", "sm4"];
+const ARM64_SAME: [&str; 11] =
+    ["aes", "asimddp", "asimdfhm", "asimdhp", "crc32", "i8mm", "sha1", "sha2", "sm4", "sve", "sve2"];
 
 /// A processor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,8 +141,10 @@ impl Processor {
             let same = X86_SAME.iter().filter(|flag| has(flag)).map(|flag| (*flag, None));
             cpu_flags.extend(otherwise.chain(same));
         } else {
-            let same = ARM64_SAME.iter().filter(|flag| has(flag));
-            cpu_flags.extend(ARM64_ALWAYS.iter().chain(same).map(|flag| (*flag, None)));
+            let same = ARM64_SAME.iter().filter(|flag| has(flag)).map(|flag| (*flag, None));
+            let asimd = ARM64_ASIMD.iter().filter(|_| has("asimd"));
+            let asimd = asimd.map(|flag| (*flag, (*flag != "asimd").then_some("asimd")));
+            cpu_flags.extend(ARM64_ALWAYS.iter().map(|flag| (*flag, None)).chain(asimd).chain(same));
         }
         cpu_flags.sort_unstable();
         Ok(Self {
@@ -264,6 +271,24 @@ mod tests {
     }
 
     #[test]
+    fn an_epyc_of_2022_has_what_cpuid2cpuflags_says_of_it() {
+        // Zen 4: the kernel's words, and what that program's own test expects of such a processor.
+        let found = x86(
+            "fpu cx8 cmov mmx fxsr sse sse2 ht syscall nx mmxext fxsr_opt rdtscp lm pni pclmulqdq ssse3 fma cx16 \
+                         sse4_1 sse4_2 movbe popcnt aes xsave avx f16c rdrand lahf_lm cr8_legacy abm sse4a misalignsse \
+                         3dnowprefetch bmi1 avx2 bmi2 avx512f avx512dq rdseed adx avx512ifma clflushopt clwb avx512cd sha_ni \
+                         avx512bw avx512vl xsaveopt avx512_bf16 clzero avx512vbmi avx512_vbmi2 gfni vaes vpclmulqdq \
+                         avx512_vnni avx512_bitalg avx512_vpopcntdq rdpid",
+        );
+        let plain: Vec<&str> = found.cpu_flags.iter().map(|(flag, _)| *flag).collect();
+        let expected = "aes avx avx2 avx512_bf16 avx512_bitalg avx512_vbmi2 avx512_vnni avx512_vpopcntdq avx512bw avx512cd \
+                        avx512dq avx512f avx512ifma avx512vbmi avx512vl bmi1 bmi2 f16c fma3 mmx mmxext pclmul popcnt rdrand \
+                        sha sse sse2 sse3 sse4_1 sse4_2 sse4a ssse3 vpclmulqdq";
+        assert_eq!(plain.join(" "), expected);
+        assert_eq!(found.level.unwrap().name, "x86-64-v4");
+    }
+
+    #[test]
     fn the_audit_knows_the_flags_and_the_levels() {
         for flag in X86_SAME.iter().chain(X86_OTHERWISE.map(|(flag, _)| flag).iter()) {
             assert!(Target::is_feature(flag) || *flag == "padlock", "{flag}");
@@ -291,7 +316,7 @@ mod tests {
         let found = Processor::of("aarch64", text).unwrap();
         assert_eq!((found.base, found.level, found.model), ("arm64", None, None));
         let plain: Vec<&str> = found.cpu_flags.iter().map(|(flag, _)| *flag).collect();
-        let all = "aes crc32 edsp neon sha1 thumb thumb2 v4 v5 v6 v7 v8 vfp vfp-d32 vfpv3 vfpv4";
+        let all = "aes asimd crc32 edsp neon neon-fp16 sha1 thumb thumb2 v4 v5 v6 v7 v8 vfp vfp-d32 vfpv3 vfpv4";
         assert_eq!(plain.join(" "), all);
     }
 
