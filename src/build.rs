@@ -54,7 +54,7 @@ pub use explain::{Addition, Explanation};
 pub use method::{Elsewhere, MethodError};
 use one::Shop;
 pub use outlook::{Kept, Outlook};
-pub use prepare::{Prepared, emulator, image, prepare};
+pub use prepare::{Prepared, emulator, image, output, pool, prepare};
 pub use record::{Outcome, Record, Status, events, note, runs};
 
 /// What a run has to work with.

@@ -7,14 +7,14 @@
 //! profiles/NAME/current                 which of them are published
 //! ```
 //!
-//! Times are wall times of single packages, as they were built, some side by side with others: how much of the processors they
-//! used is not recorded. What is not known is counted and told, and never estimated silently. Nothing here writes.
+//! Wall times are of single packages, as they were built, some side by side with others; processor time is that of their
+//! sandboxes. What is not known is counted and told, and never estimated silently. Nothing here writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::atom::{Cpv, Name};
 use crate::binhost::generation::{Generation, GenerationError};
-use crate::binhost::pool::{Entry, Pool, PoolError};
+use crate::binhost::pool::{Entry, Origin, Pool, PoolError};
 use crate::config::{Config, Kind, SearchError};
 use crate::fs::{self, PathError};
 use crate::profile::{Profile, ProfileError};
@@ -69,8 +69,8 @@ pub struct ProfileCost {
 pub struct Dropping {
     /// How many bytes become free: files that have no other name elsewhere.
     pub bytes: u64,
-    /// How long building for it took in the last 30 days, in milliseconds.
-    pub milliseconds: u64,
+    /// The processor time of building for it in the last 30 days, in milliseconds.
+    pub cpu_milliseconds: u64,
     /// Packages that others have taken over from it, and would build themselves.
     pub lent: Vec<Lent>,
     /// Profiles that inherit it or whose build side it is, and that cannot be used without.
@@ -98,6 +98,8 @@ pub struct Adding {
     pub take_over: usize,
     /// How long building took the last time, in milliseconds, where that is recorded.
     pub milliseconds: u64,
+    /// The processor time of that, in milliseconds.
+    pub cpu_milliseconds: u64,
     /// Those to build of which nobody recorded how long that takes.
     pub unknown: Vec<Cpv>,
     /// How many bytes all the package files have.
@@ -145,7 +147,7 @@ pub fn of(state: &State, config: &Config, names: &[Name], now: u64) -> Result<Co
             disk,
             dropping: Dropping {
                 bytes: disk.frees,
-                milliseconds: history.recent.milliseconds,
+                cpu_milliseconds: history.recent.cpu_milliseconds,
                 lent: lent(name, &shelves),
                 needed_by: needs.remove(*name).unwrap_or_default(),
             },
@@ -201,7 +203,7 @@ fn lent(name: &Name, shelves: &[Shelf]) -> Vec<Lent> {
     let lent = taken.filter(|(shelf, entry)| shelf.name != *name && from(entry)).map(|(shelf, entry)| Lent {
         cpv: entry.facts.cpv.clone(),
         profile: shelf.name.clone(),
-        milliseconds: took(entry, shelf, shelves),
+        milliseconds: took(entry, shelf, shelves).and_then(|origin| origin.milliseconds),
     });
     lent.collect()
 }
@@ -217,7 +219,10 @@ impl Adding {
             }
             adding.build += 1;
             match took(entry, shelf, shelves) {
-                Some(milliseconds) => adding.milliseconds += milliseconds,
+                Some(origin) => {
+                    adding.milliseconds += origin.milliseconds.unwrap_or(0);
+                    adding.cpu_milliseconds += origin.cpu_milliseconds.unwrap_or(0);
+                }
                 None => adding.unknown.push(entry.facts.cpv.clone()),
             }
         }
@@ -225,16 +230,17 @@ impl Adding {
     }
 }
 
-/// Returns how long building a package took the last time: this build, else another of the profile's of the same version or
+/// Returns the record of what building a package took the last time: this build, else another of the profile's of the same version or
 /// of another, else another profile's of the same version.
-fn took(entry: &Entry, own: &Shelf, shelves: &[Shelf]) -> Option<u64> {
-    let newest = |shelf: &Shelf, fits: &dyn Fn(&Entry) -> bool| {
+fn took<'a>(entry: &'a Entry, own: &'a Shelf, shelves: &'a [Shelf]) -> Option<&'a Origin> {
+    fn newest<'a>(shelf: &'a Shelf, fits: &dyn Fn(&Entry) -> bool) -> Option<&'a Origin> {
         let timed = shelf.pool.iter().filter(|other| fits(other) && other.origin.milliseconds.is_some());
-        timed.max_by_key(|other| other.origin.built).and_then(|other| other.origin.milliseconds)
-    };
+        timed.map(|other| &other.origin).max_by_key(|origin| origin.built)
+    }
     let same = |other: &Entry| other.facts.cpv == entry.facts.cpv;
     let likewise = |other: &Entry| other.facts.cpv.cp() == entry.facts.cpv.cp();
-    let built = entry.origin.milliseconds.or_else(|| newest(own, &same)).or_else(|| newest(own, &likewise));
+    let this = Some(&entry.origin).filter(|origin| origin.milliseconds.is_some());
+    let built = this.or_else(|| newest(own, &same)).or_else(|| newest(own, &likewise));
     built.or_else(|| shelves.iter().find_map(|shelf| newest(shelf, &same)))
 }
 

@@ -110,6 +110,15 @@ pub enum Event {
         /// Each limit with what gives it now.
         limits: std::collections::BTreeMap<String, String>,
     },
+    /// What building a package took, whatever became of it; again for each attempt.
+    Spent {
+        /// The package.
+        cpv: Cpv,
+        /// Wall time in milliseconds.
+        milliseconds: u64,
+        /// Processor time in milliseconds.
+        cpu_milliseconds: u64,
+    },
     /// A package was built, checked, signed and put into the pool.
     BuildFinished {
         /// The package.

@@ -139,6 +139,9 @@ pub struct Exit {
     pub pids_limit: Option<u64>,
     /// The most bytes of memory it used, where memory is limited.
     pub peak_memory: Option<u64>,
+    /// The processor time of all its processes, user's and system's, in milliseconds; the sandbox's own are among them, and
+    /// those are not that were still running when the command ended.
+    pub cpu_milliseconds: u64,
     /// For how many milliseconds it stood still to make way for others, where it was to.
     pub yielded: Option<u64>,
     /// Limits that were changed while it ran.
@@ -244,7 +247,7 @@ pub fn run_with(
     let keeper = Keeper::new(&mut cgroups, making, pid, Instant::now());
     let mut watch = Watch { streams, watchdog, keeper, disk: &mut disk, cancel, hands: Hands::new(keys) };
     let end = sandbox.supervise(&mut watch)?;
-    drop(sandbox);
+    let used = sandbox.end();
     let (changed, frozen) = (watch.keeper.changed.clone(), watch.keeper.frozen);
     drop(watch);
     // The last may have been killed since the last look.
@@ -274,6 +277,7 @@ pub fn run_with(
         refused_processes,
         pids_limit: limits.pids,
         peak_memory,
+        cpu_milliseconds: u64::try_from(used.as_millis()).unwrap_or(u64::MAX),
         yielded: limits.gives_way.then(|| u64::try_from(frozen.as_millis()).unwrap_or(u64::MAX)),
         changed,
         achieved,

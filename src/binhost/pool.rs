@@ -76,6 +76,9 @@ pub struct Origin {
     /// How long it took, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub milliseconds: Option<u64>,
+    /// The processor time of that, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cpu_milliseconds: Option<u64>,
     /// The build of another profile that it was taken over from, instead of being built.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub shared: Option<Shared>,

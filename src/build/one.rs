@@ -120,7 +120,7 @@ fn build_once(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result<Entry
     let mut room = Room::beside(shop.host, &purpose, shop.together)?;
     room = room.emulating(foreign(shop).and_then(Foreign::emulator));
     let result = match ground::ground(shop.host, shop.prepared, planned, &task.ready, on) {
-        Ok(ground) => build_in(shop, task, &ground, &mut room, &dir),
+        Ok(ground) => build_in(shop, task, &ground, &mut room, &dir, on),
         // What the package needs cannot be in one root: that is no fault of the host's.
         Err(BuildError::Stack(error @ StackError::Accounts { .. })) => {
             fs::write_atomic(&log, format!("[bindery: {error}]\n"), 0o644)?;
@@ -181,6 +181,7 @@ fn build_in(
     ground: &Ground,
     room: &mut Room<'_>,
     dir: &Path,
+    on: Sink<'_>,
 ) -> Result<Result<(Entry, Used), Telling>, BuildError> {
     let Task { planned, ready, jobs } = task;
     let (host, backend, started) = (shop.host, shop.prepared.backend, Instant::now());
@@ -222,6 +223,8 @@ fn build_in(
     if let Some(reached) = exit.reached() {
         log.take(format!("\n[bindery: {reached}]\n").as_bytes());
     }
+    let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    on(Event::Spent { cpv: planned.cpv.clone(), milliseconds, cpu_milliseconds: exit.cpu_milliseconds });
     let good = exit.status == Status::Code(0) && exit.stopped.is_none();
     // What failed may have failed before it came to use it.
     let used = if good { watch.tell(seen) } else { Used::default() };
@@ -241,7 +244,8 @@ fn build_in(
         inputs: planned.request.to_parts(),
         run: Some(shop.run.id.clone()),
         built: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-        milliseconds: u64::try_from(started.elapsed().as_millis()).ok(),
+        milliseconds: Some(milliseconds),
+        cpu_milliseconds: Some(exit.cpu_milliseconds),
         shared: None,
         audited: None,
     };

@@ -344,7 +344,7 @@ fn toolchain(image: &Image, definition: &Definition, hidden: Option<&Hidden>) ->
 }
 
 /// Returns what a package offers those that are built with it; nothing where the record's rules are not today's.
-pub(super) fn output(facts: &Facts) -> Option<Output> {
+pub fn output(facts: &Facts) -> Option<Output> {
     let offers = facts.offers.as_ref().filter(|offers| offers.is_current())?;
     let (link, archives, tools) = (offers.link.clone(), offers.archives.clone(), offers.tools.clone());
     Some(Output { link, archives, tools })
@@ -388,7 +388,7 @@ fn pooled(checked: &Checked) -> plan::Pool {
 }
 
 /// Returns packages as a plan sees them, each with whether it was altered.
-pub(super) fn pool<'a>(entries: impl IntoIterator<Item = (&'a Entry, bool)>) -> plan::Pool {
+pub fn pool<'a>(entries: impl IntoIterator<Item = (&'a Entry, bool)>) -> plan::Pool {
     let mut pool = plan::Pool::new();
     for (entry, altered) in entries {
         let Some(request) = Request::from_parts(&entry.origin.inputs) else { continue };

@@ -126,6 +126,7 @@ fn adopt(
         run: Some(shop.run.id.clone()),
         built: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         milliseconds: None,
+        cpu_milliseconds: None,
         shared: Some(Shared { profile: share.profile.clone(), build_id: share.build_id }),
         audited: None,
     };

@@ -28,20 +28,30 @@ fn text(cost: &Cost) -> String {
             bytes(cost.disk.bytes),
             cost.history.all.finished.to_string(),
             time(cost.history.all.milliseconds),
-            time(cost.history.recent.milliseconds),
+            time(cost.history.all.cpu_milliseconds),
+            time(cost.history.recent.cpu_milliseconds),
             bytes(cost.dropping.bytes),
-            format!("{} for {}", time(cost.adding.milliseconds), cost.adding.build),
+            format!("{} for {}", time(cost.adding.cpu_milliseconds), cost.adding.build),
         ]
     };
-    let head =
-        ["profile", "packages", "disk", "builds", "build time", "last 30 days", "dropping frees", "one more like it"];
+    let head = [
+        "profile",
+        "packages",
+        "disk",
+        "builds",
+        "build time",
+        "CPU time",
+        "last 30 days",
+        "dropping frees",
+        "one more like it",
+    ];
     let mut text = table(head, &cost.profiles.iter().map(row).collect::<Vec<_>>());
     let notes: Vec<String> = cost.profiles.iter().flat_map(notes).collect();
     if !notes.is_empty() {
         text.push_str(&format!("\n{}\n", notes.join("\n")));
     }
     text.push_str(&overlaps(&cost.overlaps));
-    text.push_str("\nTimes are wall times of single packages; processor time is not recorded.\n");
+    text.push_str("\nBuild time is the wall time of single packages; from there on, times are of processors.\n");
     text
 }
 
@@ -54,8 +64,11 @@ fn notes(cost: &ProfileCost) -> Vec<String> {
     if history.unrecorded > 0 {
         notes.push(format!("{name}: of {} in its pool there is no record of the time", builds(history.unrecorded)));
     }
+    if history.all.without_cpu > 0 {
+        notes.push(format!("{name}: of {} there is no record of the CPU time", builds(history.all.without_cpu)));
+    }
     if history.all.failed > 0 {
-        notes.push(format!("{name}: {} failed, after a time that is not recorded", builds(history.all.failed)));
+        notes.push(format!("{name}: {} failed", builds(history.all.failed)));
     }
     if cost.adding.take_over > 0 {
         notes.push(format!(
@@ -176,20 +189,21 @@ mod tests {
         let text = text_of(&made, &[]);
         let row = text.lines().find(|line| line.starts_with("one ")).unwrap();
         let cells: Vec<&str> = row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
-        assert_eq!((cells[1], cells[3], cells[4], cells[5], cells[7]), ("4", "3", "1m 3s", "1m 3s", "1m 1s for 2"));
+        assert_eq!(cells[3..7], ["3", "1m 3s", "2m 6s", "2m 6s"]);
+        assert_eq!((cells[1], cells[8]), ("4", "2m 2s for 2"));
         has(
             &text,
             &[
                 "gone: there is no such profile any more; its packages are still there",
                 "one: of 1 build in its pool there is no record of the time",
-                "one: 1 build failed, after a time that is not recorded",
+                "one: 1 build failed",
                 "one: another one like it would take over 2 packages without compiled code",
                 "one: no record of 1 package, which one more like it would build: c/never-1",
                 "one: without it others would build 1 package that they took over (1s): c/lent-1 of two",
                 "one: needed by two",
                 "in several profiles: 3 packages (1 shared, 1 could be shared, 1 with compiled code)",
                 "c/possible-1     one, two   1s",
-                "processor time is not recorded",
+                "from there on, times are of processors",
             ],
         );
         // What is not asked for is not told.

@@ -23,7 +23,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::RunStarted { run, profile } => format!("run {run} for {profile}"),
         Event::ImageStarted { image } => format!("making image {image}"),
         Event::Step { what } => format!("  {what}"),
-        Event::ImageReady { cached: true, .. } => return None,
+        Event::ImageReady { cached: true, .. } | Event::Spent { .. } => return None,
         Event::ImageReady { image, digest, .. } => format!("image {image} is ready: {digest}"),
         Event::Planned { build: 0, reuse, share: 0 } => format!("nothing to build; {reuse} packages are unchanged"),
         Event::Planned { build, reuse, share: 0 } => format!("{build} packages to build, {reuse} unchanged"),

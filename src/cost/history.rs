@@ -1,4 +1,4 @@
-//! How long building took, from the records of runs; of runs that are gone, from the pool's records.
+//! What building took, from the records of runs; of runs that are gone, from the pool's records.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ pub struct History {
     pub all: Builds,
     /// That of the last 30 days.
     pub recent: Builds,
-    /// How many builds in the pool have no record of how long they took. Those taken over from others took none.
+    /// How many builds in the pool have no record of how long they took. Those taken over from others took no time.
     pub unrecorded: usize,
 }
 
@@ -36,7 +36,11 @@ pub struct Builds {
     pub finished: usize,
     /// How long that took, in milliseconds of wall time, each package by itself.
     pub milliseconds: u64,
-    /// How many failed; how long those took is not recorded.
+    /// The processor time of that and of what failed, in milliseconds.
+    pub cpu_milliseconds: u64,
+    /// How many of those built have no record of their processor time.
+    pub without_cpu: usize,
+    /// How many failed.
     pub failed: usize,
 }
 
@@ -54,9 +58,17 @@ impl History {
             known.insert(run.id.as_str());
             history.runs += 1;
             let mut builds = Builds::default();
+            let mut spent = BTreeSet::new();
             for event in build::events(state, &run.id)? {
                 match event {
-                    Event::BuildFinished { milliseconds, .. } => builds.add(milliseconds),
+                    Event::Spent { cpv, cpu_milliseconds, .. } => {
+                        builds.cpu_milliseconds = builds.cpu_milliseconds.saturating_add(cpu_milliseconds);
+                        spent.insert(cpv);
+                    }
+                    Event::BuildFinished { cpv, milliseconds, .. } => {
+                        builds.add(milliseconds);
+                        builds.without_cpu += usize::from(!spent.contains(&cpv));
+                    }
                     Event::BuildFailed { .. } => builds.failed += 1,
                     _ => {}
                 }
@@ -71,6 +83,8 @@ impl History {
             if !entry.origin.run.as_ref().is_some_and(|run| known.contains(run.as_str())) {
                 let mut builds = Builds::default();
                 builds.add(milliseconds);
+                builds.cpu_milliseconds = entry.origin.cpu_milliseconds.unwrap_or(0);
+                builds.without_cpu = usize::from(entry.origin.cpu_milliseconds.is_none());
                 history.add(entry.origin.built, builds, now);
             }
         }
@@ -97,6 +111,8 @@ impl Builds {
         Self {
             finished: self.finished + other.finished,
             milliseconds: self.milliseconds.saturating_add(other.milliseconds),
+            cpu_milliseconds: self.cpu_milliseconds.saturating_add(other.cpu_milliseconds),
+            without_cpu: self.without_cpu + other.without_cpu,
             failed: self.failed + other.failed,
         }
     }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use super::Shelf;
 use crate::atom::{BuildId, Cpv, Name};
 use crate::binhost::pool::Entry;
+use crate::build;
 use crate::digest::Digest;
-use crate::plan::{self, Output, Pooled, Request, Settled, Stock};
+use crate::plan::{self, Request, Settled, Stock};
 
 /// A version of a package that several profiles have.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -72,7 +73,10 @@ pub(super) fn overlaps(shelves: &[Shelf]) -> Vec<Overlap> {
     }
     // Several builds of one profile are none of several.
     all.retain(|_, holders| holders.windows(2).any(|pair| pair[0].0.name != pair[1].0.name));
-    let others = shelves.iter().map(|shelf| (shelf.name.clone(), pool(shelf.pool.iter()))).collect();
+    let others = shelves
+        .iter()
+        .map(|shelf| (shelf.name.clone(), build::pool(shelf.pool.iter().map(|entry| (entry, false)))))
+        .collect();
     let mut stock = Stock { others, share: true, ..Stock::default() };
     let mut could: BTreeMap<(&Name, &Cpv), Name> = BTreeMap::new();
     for shelf in shelves {
@@ -136,41 +140,13 @@ impl Overlap {
     }
 }
 
-/// Returns builds as plans see them.
-fn pool<'a>(entries: impl Iterator<Item = &'a Entry>) -> plan::Pool {
-    let mut pool = plan::Pool::new();
-    for entry in entries {
-        let Some(request) = Request::from_parts(&entry.origin.inputs) else { continue };
-        let (facts, offers) = (&entry.facts, entry.facts.offers.as_ref());
-        pool.entry(facts.cpv.clone()).or_default().push(Pooled {
-            build_id: facts.build_id,
-            content: facts.content.clone(),
-            request,
-            output: output(entry),
-            altered: false,
-            code: offers.and_then(|offers| Some(offers.code.as_ref()?.to_string())),
-            unproven: offers.is_none_or(|offers| offers.code.is_none() && offers.not_proven().is_some()),
-            shared: entry.origin.shared.as_ref().map(|shared| shared.profile.clone()),
-        });
-    }
-    for builds in pool.values_mut() {
-        builds.sort_by_key(|build| build.build_id);
-    }
-    pool
-}
-
-fn output(entry: &Entry) -> Option<Output> {
-    let offers = entry.facts.offers.as_ref().filter(|offers| offers.is_current())?;
-    let (link, archives, tools) = (offers.link.clone(), offers.archives.clone(), offers.tools.clone());
-    Some(Output { link, archives, tools })
-}
-
 /// Returns what a profile's packages were made for.
 fn settled(current: &[Entry]) -> Settled {
     let mut settled = Settled::default();
     for entry in current {
         let slot = entry.facts.slot.split('/').next().unwrap_or_default();
-        if let (Some(output), Some(request)) = (output(entry), Request::from_parts(&entry.origin.inputs)) {
+        if let (Some(output), Some(request)) = (build::output(&entry.facts), Request::from_parts(&entry.origin.inputs))
+        {
             settled.add(&entry.facts.cpv, slot, output, request);
         }
     }

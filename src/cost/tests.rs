@@ -104,6 +104,7 @@ impl Made {
             run: build.run.map(str::to_string),
             built: build.at,
             milliseconds: build.milliseconds,
+            cpu_milliseconds: build.milliseconds.map(|milliseconds| 2 * milliseconds),
             shared,
             ..Origin::default()
         };
@@ -176,6 +177,10 @@ fn finished(cpv: &str, milliseconds: u64) -> serde_json::Value {
     serde_json::json!({"event": "build-finished", "cpv": cpv, "build-id": 1, "content": content, "milliseconds": milliseconds})
 }
 
+fn spent(cpv: &str, milliseconds: u64) -> serde_json::Value {
+    serde_json::json!({"event": "spent", "cpv": cpv, "milliseconds": 1, "cpu-milliseconds": milliseconds})
+}
+
 fn names(cpvs: &[Cpv]) -> Vec<String> {
     cpvs.iter().map(ToString::to_string).collect()
 }
@@ -185,8 +190,10 @@ fn time_is_what_runs_say_and_what_the_pool_says_of_runs_that_are_gone() {
     let made = Made::new();
     let failed =
         serde_json::json!({"event": "build-failed", "cpv": "c/b-1", "reason": "x", "telling": [], "log": "/l"});
-    made.run("1", "one", NOW - 40 * DAY, &[finished("c/a-1", 5000), failed]);
-    made.run("2", "one", NOW - DAY, &[finished("c/a-1", 3000), serde_json::json!({"event": "of tomorrow"})]);
+    made.run("1", "one", NOW - 40 * DAY, &[finished("c/a-1", 5000), spent("c/b-1", 700), failed]);
+    // The first attempt failed.
+    let attempts = [spent("c/a-1", 10), spent("c/a-1", 6000), finished("c/a-1", 3000)];
+    made.run("2", "one", NOW - DAY, &[&attempts[..], &[serde_json::json!({"event": "of tomorrow"})]].concat());
     made.run("3", "two", NOW - DAY, &[finished("c/a-1", 70)]);
     // Of a run that is there: counted there. Of one that is gone, of none, without a time, and taken over.
     let a = build("c/a-1", "-O2");
@@ -199,8 +206,10 @@ fn time_is_what_runs_say_and_what_the_pool_says_of_runs_that_are_gone() {
     made.add("one", &Build { cpv: "c/taken-1", milliseconds: None, from: Some("two"), ..a });
     let history = made.of("one").history;
     assert_eq!((history.runs, history.since, history.unrecorded), (2, Some(NOW - 50 * DAY), 1));
-    assert_eq!(history.all, Builds { finished: 3, milliseconds: 8200, failed: 1 });
-    assert_eq!(history.recent, Builds { finished: 1, milliseconds: 3000, failed: 0 });
+    let all = Builds { finished: 3, milliseconds: 8200, cpu_milliseconds: 7110, without_cpu: 1, failed: 1 };
+    assert_eq!(history.all, all);
+    let recent = Builds { finished: 1, milliseconds: 3000, cpu_milliseconds: 6010, without_cpu: 0, failed: 0 };
+    assert_eq!(history.recent, recent);
 }
 
 #[test]
@@ -249,6 +258,7 @@ fn one_more_builds_what_holds_code_and_says_whose_time_nobody_knows() {
     let new = made.add("one", &Build { milliseconds: None, ..compiled("c/old-2", "-O2") });
     let adding = made.of("one").adding;
     assert_eq!((adding.build, adding.take_over, adding.milliseconds), (6, 1, 2000 + 30 + 4 + 4));
+    assert_eq!(adding.cpu_milliseconds, 2 * adding.milliseconds);
     assert_eq!(names(&adding.unknown), ["c/never-1"]);
     assert_eq!(made.of("one").history.unrecorded, 3);
     made.publish("one", &[&new]);
@@ -297,9 +307,9 @@ fn dropping_names_who_would_build_and_who_could_not_be_used() {
     made.add("two", &Build { from: Some("one"), milliseconds: None, ..build("c/a-1", "-O3") });
     let dropping = made.of("one").dropping;
     let lent = Lent { cpv: "c/a-1".parse().unwrap(), profile: name("two"), milliseconds: Some(50) };
-    assert_eq!((dropping.lent, dropping.needed_by, dropping.milliseconds), (vec![lent], vec![name("two")], 50));
+    assert_eq!((dropping.lent, dropping.needed_by, dropping.cpu_milliseconds), (vec![lent], vec![name("two")], 100));
     let dropping = made.of("two").dropping;
-    assert_eq!((dropping.lent, dropping.needed_by, dropping.milliseconds), (vec![], vec![], 0));
+    assert_eq!((dropping.lent, dropping.needed_by, dropping.cpu_milliseconds), (vec![], vec![], 0));
 }
 
 #[test]
@@ -339,9 +349,9 @@ fn the_json_is_as_documented() {
     let profile = &json["profiles"][0];
     assert_eq!(keys(profile), "adding defined disk dropping history packages pool profile");
     assert_eq!(keys(&profile["history"]), "all recent runs since unrecorded");
-    assert_eq!(keys(&profile["history"]["all"]), "failed finished milliseconds");
-    assert_eq!(keys(&profile["dropping"]), "bytes lent milliseconds needed-by");
-    assert_eq!(keys(&profile["adding"]), "build bytes milliseconds take-over unknown");
+    assert_eq!(keys(&profile["history"]["all"]), "cpu-milliseconds failed finished milliseconds without-cpu");
+    assert_eq!(keys(&profile["dropping"]), "bytes cpu-milliseconds lent needed-by");
+    assert_eq!(keys(&profile["adding"]), "build bytes cpu-milliseconds milliseconds take-over unknown");
     assert_eq!(keys(&json["overlaps"][0]), "cpv holders sharing spares");
     assert_eq!(json["overlaps"][0]["sharing"], "code");
     let holder = "build-id content could-take-from milliseconds profile taken-from";

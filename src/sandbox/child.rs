@@ -11,9 +11,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
+use nix::libc;
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::process;
 use crate::sandbox::without::Without;
@@ -27,6 +29,8 @@ pub(super) struct Enter {
     pub(super) in_group: bool,
     pidfd: OwnedFd,
     waited: bool,
+    /// The processor time of it and all below, once it has been waited for.
+    pub(super) used: Duration,
 }
 
 impl Enter {
@@ -42,7 +46,13 @@ impl Enter {
         let child = command.arg(ENTER).args(args).stdin(channel).stdout(Stdio::null()).spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
         // Nobody has waited for it, so the number is its.
-        Ok(Self { pid, in_group: false, pidfd: pidfd_open(pid, PidfdFlags::empty())?, waited: false })
+        Ok(Self {
+            pid,
+            in_group: false,
+            pidfd: pidfd_open(pid, PidfdFlags::empty())?,
+            waited: false,
+            used: Duration::ZERO,
+        })
     }
 
     fn start_in(channel: &OwnedFd, group: &Path) -> io::Result<Self> {
@@ -54,7 +64,7 @@ impl Enter {
         let (pid, pidfd) =
             sys::spawn_in_group(&program, &[&program, &name], channel.as_fd(), null.as_fd(), group.as_fd())?;
         let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { pid, in_group: true, pidfd, waited: false })
+        Ok(Self { pid, in_group: true, pidfd, waited: false, used: Duration::ZERO })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -68,22 +78,25 @@ impl Enter {
 
     /// Returns whether it has ended.
     pub(super) fn has_ended(&mut self) -> bool {
-        self.wait_with(WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        self.wait_with(libc::WEXITED | libc::WNOHANG);
         self.waited
     }
 
     /// Waits until it has ended.
     pub(super) fn wait(&mut self) {
-        self.wait_with(WaitIdOptions::EXITED);
+        self.wait_with(libc::WEXITED);
     }
 
-    fn wait_with(&mut self, options: WaitIdOptions) {
+    fn wait_with(&mut self, options: libc::c_int) {
         while !self.waited {
-            match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-                Err(rustix::io::Errno::INTR) => {}
+            match sys::wait_and_measure(self.pidfd.as_fd(), options) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Ok(None) => return,
                 // Or there is nothing to wait for.
-                Ok(Some(_)) | Err(_) => self.waited = true,
+                ended => {
+                    self.waited = true;
+                    self.used = ended.ok().flatten().unwrap_or_default();
+                }
             }
         }
     }

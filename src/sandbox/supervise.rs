@@ -232,6 +232,13 @@ impl Sandbox {
 }
 
 impl Sandbox {
+    /// Ends it, and returns the processor time that all its processes have used.
+    pub(super) fn end(mut self) -> Duration {
+        self.kill();
+        self.finish();
+        self.enter.used
+    }
+
     /// Kills what is left and waits until it is gone.
     fn finish(&mut self) {
         if !self.enter.has_ended() && self.init.is_none() {

@@ -4,7 +4,9 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::libc;
 
@@ -72,6 +74,36 @@ fn change_mount(tree: impl AsFd, flags: libc::c_int, attributes: &libc::mount_at
         )
     };
     check(result).map(drop)
+}
+
+/// Waits for a child by its descriptor (waitid(2), with the kernel's last argument, which the C library leaves out). Returns
+/// the processor time of it and of all that it has waited for; nothing where it has not ended and `options` say not to wait.
+pub(super) fn wait_and_measure(pidfd: BorrowedFd<'_>, options: libc::c_int) -> io::Result<Option<Duration>> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both structs live until the call returns, and are plain data for which zeros are good.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            libc::P_PIDFD,
+            pidfd.as_raw_fd(),
+            info.as_mut_ptr(),
+            options,
+            usage.as_mut_ptr(),
+        )
+    };
+    check(result)?;
+    // SAFETY: zeroed above, and written by the kernel where the child has ended.
+    let (info, usage) = unsafe { (info.assume_init(), usage.assume_init()) };
+    // SAFETY: the field is there in what waitid(2) writes, and in zeros.
+    if unsafe { info.si_pid() } == 0 {
+        return Ok(None);
+    }
+    let time = |time: libc::timeval| {
+        let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
+        seconds + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+    };
+    Ok(Some(time(usage.ru_utime) + time(usage.ru_stime)))
 }
 
 /// Keeps the calling process, and all it starts, from connecting to abstract Unix sockets of processes outside and from

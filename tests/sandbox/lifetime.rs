@@ -208,3 +208,15 @@ fn a_group_is_removed_when_its_holder_is_dead_and_nothing_is_in_it() {
     }
     assert_eq!(left, [false, true, true, true]);
 }
+
+/// Also of what its parent did not wait for.
+#[test]
+fn processor_time_is_that_of_all_processes() {
+    const WORK: &str = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done";
+    let host = Host::new();
+    let used = |script: &str| host.sh(script).unwrap().exit.cpu_milliseconds;
+    let (little, waited_for) = (used("true"), used(&format!("({WORK}) & wait")));
+    let orphan = format!("sh -c '({WORK}) & echo $! >/pid'; while kill -0 $(cat /pid) 2>/dev/null; do sleep 1; done");
+    let left = used(&orphan);
+    assert!(waited_for > 2 * little && left > 2 * little, "{little} {waited_for} {left}");
+}
