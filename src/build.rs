@@ -187,7 +187,7 @@ fn run(
     pool.clean(held)?;
     let configuration = record.dir().join("portage");
     let mut prepared = prepare(host, profile, atoms, &configuration, &mut |event| record.tell(event, on))?;
-    across::build(host, &mut prepared, &mut |event| record.tell(event, on))?;
+    across::build(host, &mut prepared, record, on)?;
     record.write_json("plan.json", &prepared.plan)?;
     for entry in &prepared.altered {
         let aside = pool.set_aside(held, entry)?;

@@ -100,7 +100,7 @@ pub struct Adding {
     pub milliseconds: u64,
     /// The processor time of that, in milliseconds.
     pub cpu_milliseconds: u64,
-    /// Those to build of which nobody recorded how long that takes.
+    /// Those to build of which nobody recorded what that takes.
     pub unknown: Vec<Cpv>,
     /// How many bytes all the package files have.
     pub bytes: u64,
@@ -221,7 +221,10 @@ impl Adding {
             match took(entry, shelf, shelves) {
                 Some(origin) => {
                     adding.milliseconds += origin.milliseconds.unwrap_or(0);
-                    adding.cpu_milliseconds += origin.cpu_milliseconds.unwrap_or(0);
+                    match origin.cpu_milliseconds {
+                        Some(milliseconds) => adding.cpu_milliseconds += milliseconds,
+                        None => adding.unknown.push(entry.facts.cpv.clone()),
+                    }
                 }
                 None => adding.unknown.push(entry.facts.cpv.clone()),
             }

@@ -15,6 +15,7 @@ use crate::backend::{self, Cross, Resolution};
 use crate::binhost::pool::{Entry, Pool};
 use crate::build::foreign::Foreign;
 use crate::build::prepare::{self, Prepared};
+use crate::build::record::Record;
 use crate::build::room::path;
 use crate::build::{BuildError, Host, Purpose, one};
 use crate::event::{Event, Sink};
@@ -70,8 +71,13 @@ pub(super) fn prepare(
     Ok((across, Side { tools, known }))
 }
 
-/// Builds what is not there. What fails is missing in `ready`, and so fails who needs it.
-pub(super) fn build(host: &Host<'_>, prepared: &mut Prepared, on: Sink<'_>) -> Result<(), BuildError> {
+/// Builds what is not there, in a run with a record of its own. What fails is missing in `ready`, and so fails who needs it.
+pub(super) fn build(
+    host: &Host<'_>,
+    prepared: &mut Prepared,
+    record: &mut Record,
+    on: Sink<'_>,
+) -> Result<(), BuildError> {
     let Some(across) = &mut prepared.across else { return Ok(()) };
     let missing = |prepared: &Prepared| {
         let packages = prepared.plan.packages.iter();
@@ -82,11 +88,12 @@ pub(super) fn build(host: &Host<'_>, prepared: &mut Prepared, on: Sink<'_>) -> R
         return Ok(());
     }
     let name = &across.profile.name;
-    on(Event::Step { what: format!("{count} packages that run while others are built come first, for {name}") });
+    let what = format!("{count} packages that run while others are built come first, for {name}");
+    record.tell(Event::Step { what }, on);
     let asked: Vec<String> = across.atoms.iter().map(ToString::to_string).collect();
     super::build_for(host, &across.profile, &across.atoms, &asked, Purpose::BuildSide, on)?;
     across.configuration.set_extension("again");
-    prepared.stock.side.known = across.look(host, on)?;
+    prepared.stock.side.known = across.look(host, &mut |event| record.tell(event, on))?;
     Ok(())
 }
 

@@ -231,12 +231,8 @@ impl Definition {
     /// Finds the definition of a name in the first of `folders` that has one, else among those that come with the
     /// program.
     pub fn find(name: &Name, folders: &[PathBuf]) -> Result<Self, DefinitionError> {
-        let file = format!("{name}.toml");
-        if let Some(file) = folders.iter().map(|dir| dir.join(&file)).find(|file| file.is_file()) {
-            return Self::read(name.clone(), &fs::read_to_string(&file)?, Some(file), folders);
-        }
-        match SHIPPED.iter().find(|(shipped, _)| *shipped == name.as_str()) {
-            Some((_, text)) => Self::read(name.clone(), text, None, folders),
+        match Self::text(name, folders)? {
+            Some((text, file)) => Self::read(name.clone(), &text, file, folders),
             None => Err(DefinitionError::Unknown {
                 name: name.clone(),
                 known: Self::names(folders)?,
@@ -266,7 +262,7 @@ impl Definition {
             return Ok(Self { name, file, inherits: None, recipe });
         }
         let (table, inherits) =
-            cross::inherited(text, &|parent: &Name| Self::text(parent, folders)).map_err(|e| match e {
+            cross::inherited(text, &|parent: &Name| Self::parent(parent, folders)).map_err(|e| match e {
                 Unread::Wrong(source) => parse(source),
                 Unread::Other(error) => *error,
             })?;
@@ -274,13 +270,19 @@ impl Definition {
         Ok(Self { name, file, inherits, recipe })
     }
 
-    fn text(name: &Name, folders: &[PathBuf]) -> Result<String, Unread> {
+    /// Returns a definition's text and, unless it comes with the program, its file.
+    fn text(name: &Name, folders: &[PathBuf]) -> Result<Option<(String, Option<PathBuf>)>, PathError> {
         let file = format!("{name}.toml");
         if let Some(file) = folders.iter().map(|dir| dir.join(&file)).find(|file| file.is_file()) {
-            return fs::read_to_string(&file).map_err(|e| Unread::Other(Box::new(e.into())));
+            return Ok(Some((fs::read_to_string(&file)?, Some(file))));
         }
         let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == name.as_str());
-        shipped.map(|(_, text)| (*text).to_string()).ok_or_else(|| {
+        Ok(shipped.map(|(_, text)| ((*text).to_string(), None)))
+    }
+
+    fn parent(name: &Name, folders: &[PathBuf]) -> Result<String, Unread> {
+        let found = Self::text(name, folders).map_err(|e| Unread::Other(Box::new(e.into())))?;
+        found.map(|(text, _)| text).ok_or_else(|| {
             Unread::Wrong(serde::de::Error::custom(format!("it inherits `{name}`, and there is no such definition")))
         })
     }

@@ -93,6 +93,10 @@ fn builds_and_runs(who: Who) {
     let roots = "ROOT=/usr/sparc64-linux-gnu SYSROOT=/usr/sparc64-linux-gnu CBUILD=x86_64-pc-linux-gnu \
                  CHOST=sparc64-unknown-linux-gnu ARCH=sparc\n";
     assert!(log.works().out.contains(roots), "{log}");
+    // Each side's builds are on the record of its own run.
+    let events = std::fs::read_to_string(bench.state.join("state/runs").join(said.run()).join("events.jsonl")).unwrap();
+    let built = |package: &str| events.lines().any(|line| line.contains("build-finished") && line.contains(package));
+    assert!(built("own/app-1") && !built("own/tool-1"), "{events}");
     // What runs is in the pool of its own profile, which publishes nothing of it.
     assert!(side_dir(&bench).join("pool/own/tool/tool-1-1.gpkg.tar").exists());
     assert!(!side_dir(&bench).join("current").exists() && !side_dir(&bench).join("pool/own/lib").exists());
