@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
+mod locked;
 mod remove;
 
+pub use locked::Locked;
 pub(crate) use remove::{FOLDER, empty_folder, names, remove_in, remove_tree};
 pub use std::fs::{File, Metadata};
 
@@ -167,7 +169,7 @@ pub fn remove_abandoned(dir: &Path) -> Result<usize, PathError> {
                 pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
             }
             // Locked by another: it is being written. Gone meanwhile: it is in its place.
-            Ok(found) if found.is_file() => open_regular(&path).is_ok_and(|file| file.try_lock().is_ok()),
+            Ok(found) if found.is_file() => open_regular(&path).is_ok_and(|file| Locked::take(file).is_ok()),
             _ => false,
         };
         if abandoned {

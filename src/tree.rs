@@ -86,8 +86,7 @@ fn snapshot_at(
     fs::create_dir_all(&home)?;
     // Waited for: another process that makes a snapshot does so for a short time, and this one may then use it.
     let file = home.join("lock");
-    let lock = fs::open_lock(&file)?;
-    lock.lock().map_err(PathError::on("lock", &file))?;
+    let _lock = fs::Locked::wait(fs::open_lock(&file)?).map_err(PathError::on("lock", &file))?;
     let revision = current(now, source, &home, name, on)?;
     let path = home.join(revision.hex());
     Ok(Tree { name: name.clone(), path, revision, commit: commit::commit(source), masters: layout.masters })

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::fs::{self, File, PathError};
+use crate::fs::{self, Locked, PathError};
 
 /// The folder of parts below the distfiles.
 const FOLDER: &str = ".part";
@@ -23,7 +23,7 @@ const WAIT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) path: PathBuf,
-    file: File,
+    file: Locked,
 }
 
 impl Part {
@@ -33,11 +33,10 @@ impl Part {
         fs::create_dir_all(&folder)?;
         let path = folder.join(name);
         while !cancel.load(Ordering::Relaxed) {
-            let file = fs::open_lock(&path)?;
-            if file.try_lock().is_err() {
+            let Ok(file) = Locked::take(fs::open_lock(&path)?) else {
                 std::thread::sleep(WAIT);
                 continue;
-            }
+            };
             // Whoever had the lock may have put the file in its place or removed it: then the lock is on nothing.
             let ours = file.metadata().map_err(PathError::on("look at", &path))?;
             if fs::symlink_metadata(&path).is_ok_and(|now| now.ino() == ours.ino() && now.dev() == ours.dev()) {
@@ -76,7 +75,7 @@ pub fn sweep(distfiles: &Path) -> Result<(), PathError> {
     for path in fs::read_dir_if_exists(&distfiles.join(FOLDER))? {
         // Gone meanwhile, or another user's: neither is in the way.
         let Ok(file) = fs::open(&path) else { continue };
-        if file.try_lock().is_ok() {
+        if let Ok(file) = Locked::take(file) {
             let locked = file.metadata().map_err(PathError::on("look at", &path))?;
             if fs::symlink_metadata(&path).is_ok_and(|now| now.ino() == locked.ino()) {
                 fs::remove_file(&path)?;

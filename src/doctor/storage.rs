@@ -10,7 +10,7 @@ use rustix::fs::{StatVfsMountFlags, XattrFlags};
 use crate::doctor::host::Host;
 use crate::doctor::trial;
 use crate::doctor::{Check, advice};
-use crate::fs::{self, PathError};
+use crate::fs::{self, Locked, PathError};
 use crate::layer;
 use crate::sandbox::IdRange;
 use crate::state::State;
@@ -49,7 +49,7 @@ const TRIES: u32 = 100;
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) folder: PathBuf,
-    _lock: File,
+    _lock: Locked,
 }
 
 impl Place {
@@ -63,7 +63,8 @@ impl Place {
                 made => made?,
             }
             // Or who removes abandoned ones was faster.
-            if let Some(lock) = fs::open(&folder).ok().filter(|lock| lock.try_lock().is_ok() && folder.exists()) {
+            let lock = fs::open(&folder).ok().and_then(|file| Locked::take(file).ok());
+            if let Some(lock) = lock.filter(|_| folder.exists()) {
                 return Ok(Self { folder, _lock: lock });
             }
         }
@@ -103,7 +104,7 @@ pub(super) fn remove_abandoned(state: &State, ids: Option<&IdRange>) -> Result<u
             continue;
         }
         // One that is locked is at work.
-        let Some(lock) = fs::open(&folder).ok().filter(|lock| lock.try_lock().is_ok()) else { continue };
+        let Some(lock) = fs::open(&folder).ok().and_then(|file| Locked::take(file).ok()) else { continue };
         match (remove(&folder), ids) {
             (Ok(()), _) => {}
             // What the whole sandbox left belongs to the id range.

@@ -14,7 +14,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::fs::{self, File, PathError};
+use crate::fs::{self, Locked, PathError};
 use crate::layer::{self, LayerError};
 use crate::sandbox::IdRange;
 use crate::state::State;
@@ -28,14 +28,13 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Keeps every layer where it is, as long as it is held.
 #[derive(Debug)]
 pub struct InUse {
-    _lock: File,
+    _lock: Locked,
 }
 
 /// Says that layers are made or used; waits while some are being removed.
 pub fn in_use(state: &State) -> Result<InUse, PathError> {
     let path = state.layers_lock();
-    let lock = fs::open_lock(&path)?;
-    lock.lock_shared().map_err(PathError::on("lock", &path))?;
+    let lock = Locked::share(fs::open_lock(&path)?).map_err(PathError::on("lock", &path))?;
     Ok(InUse { _lock: lock })
 }
 
@@ -52,12 +51,11 @@ pub(in crate::layer) fn used(record: &Path) {
 /// somebody is using some.
 pub fn collect(state: &State, ids: &IdRange, before: SystemTime) -> Result<Option<usize>, LayerError> {
     let path = state.layers_lock();
-    let lock = fs::open_lock(&path)?;
-    match lock.try_lock() {
-        Ok(()) => {}
+    let _lock = match Locked::take(fs::open_lock(&path)?) {
+        Ok(lock) => lock,
         Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
         Err(std::fs::TryLockError::Error(e)) => return Err(PathError::on("lock", &path)(e).into()),
-    }
+    };
     let all = fs::read_dir_if_exists(&state.layers())?;
     let is_record = |path: &&std::path::PathBuf| path.extension() == Some(OsStr::new("json"));
     let mut recorded = BTreeSet::new();

@@ -1,6 +1,6 @@
 //! Leases whose holders are at work.
 
-use crate::fs::{self, PathError};
+use crate::fs::{self, Locked, PathError};
 use crate::state::{LeaseRecord, State, StateError};
 
 /// How often a record that is being written is read again.
@@ -23,11 +23,11 @@ pub fn held_leases(state: &State) -> Result<Vec<HeldLease>, StateError> {
         let Some(id) = id.filter(|id| !id.starts_with('.')) else { continue };
         // Released meanwhile.
         let Ok(lock) = fs::open(&path) else { continue };
-        match lock.try_lock() {
+        match Locked::take(lock) {
             Err(std::fs::TryLockError::WouldBlock) => {}
             Err(std::fs::TryLockError::Error(e)) => return Err(PathError::on("lock", &path)(e).into()),
             // Nobody's any more.
-            Ok(()) => continue,
+            Ok(_) => continue,
         }
         let record = (0..ATTEMPTS).find_map(|_| serde_json::from_str(&fs::read_to_string(&path).ok()?).ok());
         held.extend(record.map(|record| HeldLease { id: id.to_string(), record }));

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::atom::Name;
-use crate::fs::{self, File, PathError};
+use crate::fs::{self, Locked, PathError};
 use crate::state::{State, StateError};
 
 /// How often, and how long after each other, the lock of a dead holder is tried.
@@ -54,7 +54,7 @@ pub struct Lease {
     path: PathBuf,
     root: PathBuf,
     record: LeaseRecord,
-    lock: File,
+    lock: Locked,
 }
 
 impl Lease {
@@ -72,8 +72,7 @@ impl Lease {
         // Locked before it has its name, so that no reaper ever finds it free.
         let new = state.leases().join(format!("{UNNAMED}{id}"));
         let lock = loop {
-            let lock = fs::create_new(&new, 0o600)?;
-            lock.lock().map_err(PathError::on("lock", &new))?;
+            let lock = Locked::wait(fs::create_new(&new, 0o600)?).map_err(PathError::on("lock", &new))?;
             match fs::rename(&new, &path) {
                 Ok(()) => break lock,
                 // A reaper came between the first two steps and took the file for a dead process's.
@@ -147,7 +146,7 @@ pub struct StaleLease {
     /// What it named; empty where the file was damaged.
     pub record: LeaseRecord,
     path: PathBuf,
-    _lock: Option<File>,
+    _lock: Option<Locked>,
 }
 
 impl StaleLease {
@@ -170,10 +169,7 @@ pub fn stale_leases(state: &State) -> Result<Vec<StaleLease>, StateError> {
         let Some(id) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json")) else {
             continue;
         };
-        let Ok(lock) = fs::open_lock(&path) else { continue };
-        if !take(&lock, id) {
-            continue;
-        }
+        let Some(lock) = take(&path, id) else { continue };
         // Damaged, or not to be read: what else names the lease is found without it.
         let record = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         stale.push(StaleLease { id: id.to_string(), record, path: path.clone(), _lock: Some(lock) });
@@ -192,17 +188,15 @@ pub fn stale_leases(state: &State) -> Result<Vec<StaleLease>, StateError> {
 /// Takes a lease's lock, unless somebody has it who lives. Where the holder is dead and the lock is not free, a child that
 /// it had just started has it still, as long as it takes to become its program: it is waited for, but not for ever, because
 /// from within another process namespace every holder outside of it seems dead.
-fn take(lock: &File, id: &str) -> bool {
+fn take(path: &Path, id: &str) -> Option<Locked> {
     for _ in 0..TRIES {
-        if lock.try_lock().is_ok() {
-            return true;
-        }
-        if !holder_is_dead(id) {
-            return false;
+        let lock = Locked::take(fs::open(path).ok()?);
+        if lock.is_ok() || !holder_is_dead(id) {
+            return lock.ok();
         }
         std::thread::sleep(PAUSE);
     }
-    false
+    None
 }
 
 /// Returns when a process started, in clock ticks since boot (`/proc/PID/stat`, field 22): with the id it names the
@@ -230,7 +224,7 @@ pub fn holder_is_dead(id: &str) -> bool {
 fn remove_unnamed(path: &Path) -> Result<(), StateError> {
     // Gone meanwhile, or named: then it is somebody's.
     let Ok(lock) = fs::open(path) else { return Ok(()) };
-    if lock.try_lock().is_ok() {
+    if let Ok(_lock) = Locked::take(lock) {
         fs::remove_file(path)?;
     }
     Ok(())

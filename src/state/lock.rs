@@ -1,12 +1,12 @@
 //! A lock file: held by a process, freed by the kernel however that process ends.
 
 use std::fs::TryLockError;
-use std::io::{Read, Seek, Write};
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::fs::{self, File, PathError};
+use crate::fs::{self, Locked, PathError};
 
 /// How often it is looked whether a lock that is waited for is free: what holds one takes seconds to minutes.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -14,15 +14,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A held lock; dropping it frees it.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    _file: Locked,
 }
 
 impl Lock {
     /// Takes the lock or says which process has it.
     pub fn take(path: &Path) -> Result<Self, LockError> {
-        let mut file = fs::open_lock(path)?;
-        match file.try_lock() {
-            Ok(()) => {
+        match Locked::take(fs::open_lock(path)?) {
+            Ok(mut file) => {
                 let note = PathError::on("write", path);
                 (|| {
                     file.set_len(0)?;
@@ -33,9 +32,8 @@ impl Lock {
                 Ok(Self { _file: file })
             }
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
                 // Only for the message: the holder may be about to write it.
-                let _ = file.read_to_string(&mut holder);
+                let holder = fs::read_to_string(path).unwrap_or_default();
                 Err(LockError::Held { path: path.to_path_buf(), holder: holder.trim().to_string() })
             }
             Err(TryLockError::Error(source)) => Err(PathError::on("lock", path)(source).into()),

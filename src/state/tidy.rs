@@ -81,10 +81,7 @@ fn tree_of(home: &Path) -> Result<usize, PathError> {
     if fs::symlink_metadata(&new).is_err() {
         return Ok(removed);
     }
-    let lock = fs::open_lock(&home.join("lock"))?;
-    if lock.try_lock().is_err() {
-        return Ok(removed);
-    }
+    let Ok(_lock) = fs::Locked::take(fs::open_lock(&home.join("lock"))?) else { return Ok(removed) };
     fs::remove_dir_all(&new)?;
     Ok(removed + 1)
 }
