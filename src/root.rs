@@ -130,6 +130,8 @@ pub struct Limits {
     pub time: Option<Duration>,
     /// Without any output.
     pub silence: Option<Duration>,
+    /// Without any output and without processor time.
+    pub idle: Option<Duration>,
     /// Whether it makes way for others when they wait.
     pub gives_way: bool,
 }
@@ -222,6 +224,7 @@ fn annotations(limits: &Limits, network: Network) -> HashMap<String, String> {
         ("bindery.network", Some(network.to_string())),
         ("bindery.time", limits.time.map(seconds)),
         ("bindery.silence", limits.silence.map(seconds)),
+        ("bindery.idle", limits.idle.map(seconds)),
         ("bindery.disk", limits.disk.map(|bytes| bytes.to_string())),
         ("bindery.yield", limits.gives_way.then(|| "true".to_string())),
     ]

@@ -51,6 +51,7 @@ mod emulate;
 mod enter;
 mod filesystem;
 mod held;
+mod idle;
 pub mod idmap;
 mod init;
 mod keeper;

@@ -350,8 +350,8 @@ fn telling(
     if let Some(fault) = &by_method {
         reason.push_str(&format!("; {fault}"));
     }
-    // With everything emulated it would only take longer.
-    let by_method = by_method.filter(|_| exit.stopped != Some(Stopped::Time));
+    // Another method takes longer still, and no less memory or disk.
+    let by_method = by_method.filter(|_| matches!(exit.stopped, None | Some(Stopped::Idle | Stopped::Silence)));
     let by_memory = exit.stopped == Some(Stopped::Memory);
     let undeclared = undeclared::find(shop, planned, ready, &failure.missing)?;
     if !undeclared.is_empty() {
@@ -387,6 +387,7 @@ fn limit(stopped: Stopped) -> Option<&'static str> {
     match stopped {
         Stopped::Time => Some("limits.time"),
         Stopped::Silence => Some("limits.silence"),
+        Stopped::Idle => Some("limits.idle"),
         Stopped::Disk => Some("limits.disk"),
         Stopped::Memory => Some("limits.memory"),
         Stopped::Processes => Some("limits.pids"),

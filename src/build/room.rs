@@ -259,6 +259,7 @@ pub(super) fn limits(profile: &Profile) -> Limits {
         disk: limits.disk,
         time: limits.time,
         silence: limits.silence,
+        idle: limits.idle,
         gives_way: limits.gives_way,
     }
 }

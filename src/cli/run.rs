@@ -351,6 +351,7 @@ fn limits(args: &RoomArgs, profile: Option<&Profile>, defaults: &Defaults) -> Re
         disk: args.disk.or(limits.disk),
         time: args.timeout,
         silence: None,
+        idle: None,
         gives_way: limits.gives_way,
     })
 }

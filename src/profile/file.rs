@@ -110,6 +110,7 @@ pub(super) struct LimitsTable {
     pub(super) disk: Option<Spanned<Size>>,
     pub(super) time: Option<Spanned<Span>>,
     pub(super) silence: Option<Spanned<Span>>,
+    pub(super) idle: Option<Spanned<Span>>,
     #[serde(rename = "yield")]
     pub(super) gives_way: Option<Spanned<bool>>,
 }

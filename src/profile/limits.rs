@@ -10,7 +10,11 @@ const TIME: Duration = Duration::from_secs(12 * 60 * 60);
 /// optimisation is silent for some minutes.
 const SILENCE: Duration = Duration::from_secs(30 * 60);
 
-/// What a build may use. There is always a limit of time and of silence, because Portage can hang for ever (an exception
+/// The longest a build may do nothing at all where nobody says otherwise: it has no network, and so nothing to wait for but
+/// itself. A test that sleeps for minutes has happened.
+const IDLE: Duration = Duration::from_secs(15 * 60);
+
+/// What a build may use. There is always a limit of time, of silence and of idleness, because Portage can hang for ever (an exception
 /// in one of its callbacks leaves it waiting); all else is unlimited unless set.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
@@ -34,6 +38,9 @@ pub struct Limits {
     /// Time without any output; serialised in seconds.
     #[serde(with = "seconds")]
     pub silence: Option<Duration>,
+    /// Time without any output and without processor time; serialised in seconds.
+    #[serde(with = "seconds")]
+    pub idle: Option<Duration>,
     /// Whether builds make way for others when they wait.
     #[serde(rename = "yield")]
     pub gives_way: bool,
@@ -67,6 +74,7 @@ impl Default for Limits {
             disk: None,
             time: Some(TIME),
             silence: Some(SILENCE),
+            idle: Some(IDLE),
             gives_way: false,
         }
     }
@@ -277,7 +285,7 @@ mod tests {
     #[test]
     fn the_watchdog_is_on_by_default() {
         let limits = Limits::default();
-        assert!(limits.time.is_some() && limits.silence.is_some());
+        assert!(limits.time.is_some() && limits.silence.is_some() && limits.idle < limits.silence);
     }
 
     #[test]

@@ -58,6 +58,7 @@ pub(super) struct Merged {
     pub(super) disk: Option<At<Size>>,
     pub(super) time: Option<At<Span>>,
     pub(super) silence: Option<At<Span>>,
+    pub(super) idle: Option<At<Span>>,
     pub(super) gives_way: Option<At<bool>>,
     pub(super) mirrors: Option<At<Vec<Mirror>>>,
     pub(super) key: Option<At<Name>>,
@@ -115,6 +116,7 @@ impl Merged {
         over(&mut self.disk, limits.disk, source);
         over(&mut self.time, limits.time, source);
         over(&mut self.silence, limits.silence, source);
+        over(&mut self.idle, limits.idle, source);
         over(&mut self.gives_way, limits.gives_way, source);
         over(&mut self.mirrors, file.mirrors.map(plain), source);
         over(&mut self.key, file.key, source);

@@ -282,6 +282,7 @@ fn finish(
             disk: places.take("limits.disk", merged.disk).map(|size| size.0),
             time: places.take("limits.time", merged.time).map(|span| span.0).or(usual.time),
             silence: places.take("limits.silence", merged.silence).map(|span| span.0).or(usual.silence),
+            idle: places.take("limits.idle", merged.idle).map(|span| span.0).or(usual.idle),
             gives_way: places.take("limits.yield", merged.gives_way).or(defaults.gives_way).unwrap_or(false),
         },
         mirrors: places.take("mirrors", mirrors).unwrap_or_default(),

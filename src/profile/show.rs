@@ -113,6 +113,7 @@ impl Profile {
                 ("disk", limits.disk.map(|bytes| quoted(&size(bytes)))),
                 ("time", limits.time.map(|time| quoted(&humantime::format_duration(time).to_string()))),
                 ("silence", limits.silence.map(|time| quoted(&humantime::format_duration(time).to_string()))),
+                ("idle", limits.idle.map(|time| quoted(&humantime::format_duration(time).to_string()))),
                 ("yield", limits.gives_way.then(|| "true".to_string())),
             ] {
                 if let Some(value) = value {

@@ -70,7 +70,7 @@ fn what_a_profile_does_not_say_comes_from_what_it_inherits_and_then_from_the_def
     assert_eq!(texts(&profile.trees), ["tree"]);
     assert_eq!(profile.arch.as_str(), "amd64");
     assert_eq!((profile.limits.cpus, profile.limits.memory), (Some(2.0), Some(1 << 30)));
-    assert!(profile.limits.time.is_some() && profile.limits.silence.is_some());
+    assert!(profile.limits.time.is_some() && profile.limits.silence.is_some() && profile.limits.idle.is_some());
     let files: Vec<_> = profile.files.iter().map(|file| file.file_stem().unwrap().to_str().unwrap()).collect();
     assert_eq!(files, ["base", "left", "right", "own"]);
     let place = |file: &str| format!("{}/{file}", project.0.path().display());
@@ -213,6 +213,7 @@ fn what_show_prints_is_a_profile_that_means_the_same() {
     disk = "1953125KiB"  # profiles/base.toml:8
     time = "1h 30m"  # profiles/base.toml:9
     silence = "30m"  # not set: bindery's default
+    idle = "15m"  # not set: bindery's default
     "#);
 }
 

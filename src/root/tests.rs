@@ -77,11 +77,12 @@ fn limits_are_resources_and_annotations() {
         disk: Some(1 << 34),
         time: Some(Duration::from_secs(3600)),
         silence: Some(Duration::from_millis(10)),
+        idle: Some(Duration::from_secs(900)),
         gives_way: true,
     };
     let value = make(&root(), &[], &[], &limits, Network::None);
     insta::assert_snapshot!(value["linux"]["resources"], @r#"{"blockIO":{"weight":50},"cpu":{"cpus":"0-3,8","period":100000,"quota":150000},"memory":{"limit":1073741824,"swap":1074790400},"pids":{"limit":4096}}"#);
-    insta::assert_snapshot!(value["annotations"], @r#"{"bindery.disk":"17179869184","bindery.network":"none","bindery.silence":"1","bindery.time":"3600","bindery.yield":"true"}"#);
+    insta::assert_snapshot!(value["annotations"], @r#"{"bindery.disk":"17179869184","bindery.idle":"900","bindery.network":"none","bindery.silence":"1","bindery.time":"3600","bindery.yield":"true"}"#);
     let only = |limits| make(&root(), &[], &[], &limits, Network::None)["linux"]["resources"].to_string();
     let memory = Limits { memory: Some(1000), ..Limits::default() };
     assert_eq!(only(memory), r#"{"memory":{"limit":1000,"swap":1000}}"#);

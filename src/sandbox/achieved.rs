@@ -51,6 +51,7 @@ impl Achieved {
         let watched = [
             ("time", plan.limits.time.map(|limit| format!("{} s", limit.as_secs()))),
             ("silence", plan.limits.silence.map(|limit| format!("{} s", limit.as_secs()))),
+            ("idle", plan.limits.idle.map(|limit| format!("{} s", limit.as_secs()))),
         ];
         for (limit, how) in watched {
             limits.extend(how.map(|how| (limit.to_string(), format!("{how}, by the supervisor"))));

@@ -31,6 +31,7 @@ pub(super) use hierarchy::Host;
 use hierarchy::{Hierarchy, Version};
 pub use oom::Killed;
 pub use together::Together;
+pub(super) use tree::below;
 
 mod above;
 mod change;
@@ -118,7 +119,13 @@ impl Cgroups {
                 Err(e) => return Err(e),
             }
         }
-        self.limits = Limits { disk: limits.disk, time: limits.time, silence: limits.silence, ..Limits::default() };
+        self.limits = Limits {
+            disk: limits.disk,
+            time: limits.time,
+            silence: limits.silence,
+            idle: limits.idle,
+            ..Limits::default()
+        };
         if limits.gives_way {
             self.give_way(making)?;
         }

@@ -40,6 +40,11 @@ impl<'a> Keeper<'a> {
         self.courtesy = self.cgroups.limits.gives_way.then(|| Courtesy::new(now));
     }
 
+    /// Returns whether the command stands still.
+    pub(super) fn stands_still(&self) -> bool {
+        self.courtesy.as_ref().is_some_and(Courtesy::frozen)
+    }
+
     /// Lets it end as fast as anyone: with the lowest weight, on a busy host, even dying takes its time.
     pub(super) fn let_go(&mut self) {
         if self.courtesy.take().is_some() {
@@ -55,7 +60,7 @@ impl<'a> Keeper<'a> {
             return Duration::ZERO;
         }
         self.last = now;
-        let frozen = if self.courtesy.as_ref().is_some_and(Courtesy::frozen) { passed } else { Duration::ZERO };
+        let frozen = if self.stands_still() { passed } else { Duration::ZERO };
         self.frozen += frozen;
         if let Some(change) = self.inbox.take() {
             let result = self.cgroups.change(&change, &mut self.making, self.top);

@@ -9,8 +9,10 @@
 //! bindery.network   none (default; a network namespace of its own) or host
 //! bindery.time      seconds until the payload is stopped
 //! bindery.silence   seconds without output until it is stopped
+//! bindery.idle      seconds without output and without processor time until it is stopped
 //! bindery.disk      bytes that the root's writable folder may hold
 //! bindery.yield     true: make way for others when they wait (default: false)
+//! bindery.foreign   none: what the host has registered for programs of other machines does not count (Linux 6.7)
 //! bindery.emulator.MACHINE   the program, below the base folder, that runs another machine's programs ([`emulate`])
 //! ```
 //!
@@ -185,6 +187,7 @@ fn annotations(spec: &Spec) -> Result<(bool, Limits), Unsupported> {
             }
             "bindery.time" => limits.time = Some(Duration::from_secs(number()?)),
             "bindery.silence" => limits.silence = Some(Duration::from_secs(number()?)),
+            "bindery.idle" => limits.idle = Some(Duration::from_secs(number()?)),
             "bindery.disk" => limits.disk = Some(number()?),
             // Read, or refused, by itself.
             without::ANNOTATION => {}

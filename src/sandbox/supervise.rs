@@ -21,7 +21,7 @@ use crate::sandbox::step::{Doing, StepError};
 use crate::sandbox::watch::Seen;
 use crate::sandbox::watchdog::{Stopped, Watchdog};
 use crate::sandbox::without::Without;
-use crate::sandbox::{IdRange, SandboxError, layers, mount};
+use crate::sandbox::{IdRange, SandboxError, idle, layers, mount};
 
 /// How soon a cancellation or another size of our terminal is noticed.
 const TICK: Duration = Duration::from_millis(100);
@@ -151,7 +151,11 @@ impl Sandbox {
             }
             let cancelled = watch.cancel.load(Ordering::Relaxed).then_some(Stopped::Cancelled);
             let disk = watch.disk.check(now, ready.disk);
-            let stop = cancelled.or(disk).or_else(|| watch.watchdog.check_time(now));
+            let idle = match watch.keeper.stands_still() {
+                true => None,
+                false => watch.watchdog.check_idle(now, || idle::look(self.enter.pid())),
+            };
+            let stop = cancelled.or(disk).or_else(|| watch.watchdog.check_time(now)).or(idle);
             if let Some(stop) = stop.filter(|_| end.status.is_none() && end.stopped.is_none()) {
                 end.stopped = Some(stop);
                 watch.keeper.let_go();

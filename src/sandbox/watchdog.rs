@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::sandbox::idle::{Idle, Look};
 use crate::sandbox::plan::Limits;
 
 /// Why a payload was stopped.
@@ -13,6 +14,8 @@ pub enum Stopped {
     Time,
     /// It printed nothing for longer than it may.
     Silence,
+    /// Nothing of it ran and it printed nothing for longer than it may.
+    Idle,
     /// It wrote more than it may.
     Disk,
     /// The host's file system is nearly full, which is no fault of its own.
@@ -30,6 +33,9 @@ impl fmt::Display for Stopped {
         f.write_str(match self {
             Self::Time => "it took longer than its limit of time, and was stopped",
             Self::Silence => "it printed nothing for longer than its limit of silence, and was stopped",
+            Self::Idle => {
+                "it hung: it used no processor time and printed nothing for longer than its limit of idleness, and was stopped"
+            }
             Self::Disk => "it wrote more than its limit of disk, or more files than go with that, and was stopped",
             Self::Full => "the disk is nearly full, and it was stopped",
             Self::Memory => "it needed more memory than its limit, and the kernel ended it",
@@ -44,22 +50,31 @@ pub(super) struct Watchdog {
     limits: Limits,
     started: Instant,
     heard: Instant,
+    idle: Idle,
 }
 
 impl Watchdog {
     pub(super) fn new(limits: Limits, now: Instant) -> Self {
-        Self { limits, started: now, heard: now }
+        let idle = Idle::new(limits.idle);
+        Self { limits, started: now, heard: now, idle }
     }
 
     /// Notes that the payload printed something.
     pub(super) fn hear(&mut self, now: Instant) {
         self.heard = now;
+        self.idle.hear();
     }
 
     /// Leaves out time in which the payload was kept from running.
     pub(super) fn skip(&mut self, time: Duration) {
         self.started += time;
         self.heard += time;
+        self.idle.skip(time);
+    }
+
+    /// Returns whether it has hung, by what is seen of it: to be called while it does not stand still.
+    pub(super) fn check_idle(&mut self, now: Instant, look: impl FnOnce() -> Look) -> Option<Stopped> {
+        self.idle.check(now, look).then_some(Stopped::Idle)
     }
 
     /// Returns whether a limit on time is exceeded.

@@ -22,7 +22,7 @@ use crate::stage::{Canaries, IMPATIENT, RUN, Stage};
 pub(crate) type Set = BTreeSet<&'static str>;
 
 /// What the spec alone can leave out.
-const OF_THE_SPEC: [&str; 18] = [
+const OF_THE_SPEC: [&str; 19] = [
     "filter",
     "capabilities",
     "network-namespace",
@@ -40,6 +40,7 @@ const OF_THE_SPEC: [&str; 18] = [
     "pids-limit",
     "time-limit",
     "silence-limit",
+    "idle-limit",
     "open-files",
 ];
 
@@ -189,7 +190,9 @@ pub(crate) fn take_away(spec: &mut Value, off: &Set) {
     if is_off("uts-namespace") {
         spec.as_object_mut().unwrap().remove("hostname");
     }
-    for (limit, name) in [("disk-limit", "disk"), ("time-limit", "time"), ("silence-limit", "silence")] {
+    for (limit, name) in
+        [("disk-limit", "disk"), ("time-limit", "time"), ("silence-limit", "silence"), ("idle-limit", "idle")]
+    {
         if is_off(limit) {
             spec["annotations"].as_object_mut().unwrap().remove(&format!("bindery.{name}"));
         }

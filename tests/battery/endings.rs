@@ -43,6 +43,9 @@ pub(crate) const PROBES: &[Outside] = &[
     outside("too-quiet", "a payload that hangs is waited for, for ever", "silence-limit", |tried| {
         times_out(tried, "echo begins; exec sleep 1000", Stopped::Silence)
     }),
+    outside("too-idle", "a payload all of which sleeps is waited for, for ever", "idle-limit", |tried| {
+        times_out(tried, "echo begins; exec sleep 1000", Stopped::Idle)
+    }),
     outside("supervisor-killed", "the payload lives on after kill -9 of the supervisor", ENDS, |tried| {
         killed(None, tried)
     }),
@@ -103,6 +106,7 @@ fn times_out(tried: &Try, command: &str, reason: Stopped) -> Outcome {
     let mut host = Host::new();
     match reason {
         Stopped::Time => host.limits.time = Some(Duration::from_secs(1)),
+        Stopped::Idle => host.limits.idle = Some(Duration::from_secs(1)),
         _ => host.limits.silence = Some(Duration::from_secs(1)),
     }
     let longest = tried.fails.then_some(Duration::from_secs(3));

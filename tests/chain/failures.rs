@@ -102,6 +102,16 @@ fn a_package_that_hangs_is_stopped() {
 }
 
 #[test]
+fn a_package_that_does_nothing_any_more_is_stopped_long_before_it_is_too_quiet() {
+    let bench = Bench::new("failures-idle");
+    bench.write_broken_profile("", "[limits]\nidle = \"5s\"\n");
+    let said = bench.build(&["endless/silent"]);
+    let idle = "failed endless/silent-1: it hung: it used no processor time and printed nothing for longer than its limit of \
+                idleness, and was stopped (in compile); if it needs more, raise `limits.idle` in the profile";
+    said.fails(3, &[idle]);
+}
+
+#[test]
 fn a_package_that_prints_for_ever_is_stopped_and_its_log_bounded() {
     let bench = Bench::new("failures-log");
     bench.write_broken_profile("", "[limits]\ntime = \"10s\"\n");

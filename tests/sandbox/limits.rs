@@ -17,6 +17,35 @@ fn stopped(host: &Host, script: &str) -> Option<Stopped> {
     exit.stopped
 }
 
+#[test]
+fn a_payload_that_waits_for_ever_is_stopped() {
+    let mut host = Host::new();
+    host.limits.idle = Some(Duration::from_secs(1));
+    // Two that wait for each other, as an emulator's threads may: for a pipe that nobody writes to.
+    assert_eq!(stopped(&host, "mkfifo /a /b; (cat </a >/b) & cat </b >/a"), Some(Stopped::Idle));
+    let exit = host.sh("echo begins; sleep 1000").unwrap().exit;
+    assert_eq!(exit.stopped, Some(Stopped::Idle));
+    assert_eq!(exit.achieved.limits["idle"], "1 s, by the supervisor");
+    assert!(exit.reached().unwrap().starts_with("it hung: "), "{exit:?}");
+}
+
+#[test]
+fn a_payload_that_works_in_silence_or_was_stopped_is_not_idle() {
+    let mut host = Host::new();
+    host.limits.idle = Some(Duration::from_secs(1));
+    let silent = "timeout 3 sh -c 'while :; do :; done'; true";
+    assert_eq!(host.sh(silent).unwrap().exit.stopped, None);
+    // Whoever has stopped it may want to look at it.
+    let halted = "sleep 1000 & kill -STOP $!; sleep 3; kill -CONT $!; kill $!; true";
+    assert_eq!(host.sh(halted).unwrap().exit.stopped, None);
+    // It is kept from running in 99 of 100 parts of its time.
+    host.limits.cpus = Some(0.01);
+    match host.sh(silent) {
+        Ok(ran) => assert_eq!(ran.exit.stopped, None),
+        Err(error) => assert!(!is_root() && matches!(error, SandboxError::Limit(_)), "{error}"),
+    }
+}
+
 /// Eight times as much as is allowed, without a pause to look in.
 const MUCH: &str = "dd if=/dev/zero of=/a/b/f bs=1M count=64 2>/dev/null";
 

@@ -10,7 +10,7 @@ use crate::sandbox::cgroup::{CgroupError, set};
 const ROUNDS: usize = 100;
 
 /// Returns a process and all below it, zombies left out.
-pub(super) fn below(top: u32) -> BTreeSet<u32> {
+pub(in crate::sandbox) fn below(top: u32) -> BTreeSet<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for dir in fs::read_dir(Path::new("/proc")).unwrap_or_default() {
         let Some(pid) = dir.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()) else { continue };

@@ -24,6 +24,8 @@ pub(in crate::sandbox) struct Limits {
     pub(in crate::sandbox) disk: Option<u64>,
     pub(in crate::sandbox) time: Option<Duration>,
     pub(in crate::sandbox) silence: Option<Duration>,
+    /// Without output and without processor time.
+    pub(in crate::sandbox) idle: Option<Duration>,
     /// Whether it makes way for others.
     pub(in crate::sandbox) gives_way: bool,
 }

@@ -67,11 +67,11 @@ fn limits_are_read_from_resources_and_annotations() {
     spec["linux"]["resources"] = json!({"memory": {"limit": 1000, "swap": 1024}, "pids": {"limit": 10},
         "cpu": {"quota": 150_000, "period": 100_000, "cpus": "0-1,3"}, "blockIO": {"weight": 10}});
     spec["annotations"] = json!({"bindery.time": "60", "bindery.silence": "5", "bindery.disk": "99",
-        "bindery.yield": "true"});
-    let (time, silence) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(5)));
+        "bindery.idle": "7", "bindery.yield": "true"});
+    let [time, silence, idle] = [60, 5, 7].map(|seconds| Some(Duration::from_secs(seconds)));
     let (cpu, memory, pids, disk) = (Some((150_000, 100_000)), Some(1000), Some(10), Some(99));
     let (cpuset, swap, io_weight) = (Some("0-1,3".parse().unwrap()), Some(24), Some(10));
-    let wanted = Limits { cpu, cpuset, memory, swap, pids, io_weight, disk, time, silence, gives_way: true };
+    let wanted = Limits { cpu, cpuset, memory, swap, pids, io_weight, disk, time, silence, idle, gives_way: true };
     assert_eq!(read(spec).unwrap().limits, wanted);
 }
 
