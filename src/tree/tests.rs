@@ -195,11 +195,16 @@ fn the_shipped_tree_can_be_used() {
 }
 
 #[test]
-fn the_demo_set_is_the_whole_shipped_tree() {
+fn the_sets_are_the_whole_shipped_tree() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = crate::config::Config::load(crate::config::Search::of(vec![root.to_path_buf()])).unwrap();
     let mut packages: Vec<String> = ebuilds(&shipped()).unwrap().iter().map(crate::atom::Cpv::cp).collect();
     packages.dedup();
-    let demo: Vec<String> = config.sets[&"demo".parse().unwrap()].value.iter().map(ToString::to_string).collect();
-    assert_eq!(demo, packages);
+    let of = |set: &str| config.sets[&set.parse().unwrap()].value.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let demo = of("demo");
+    assert!(demo.is_sorted() && demo.len() > 20);
+    let mut all = [demo, of("proof")].concat();
+    all.sort();
+    all.dedup();
+    assert_eq!(all, packages);
 }

@@ -15,7 +15,7 @@ DESCRIPTION="The user ${PN}"
 HOMEPAGE="https://wiki.gentoo.org/wiki/Project:Quality_Assurance/UID_GID_Assignment"
 LICENSE="public-domain"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 S="${WORKDIR}"
 
 : "${ACCT_USER_HOME:=/dev/null}"

@@ -13,7 +13,13 @@ BDEPEND="dev-build/meson dev-build/ninja"
 # In a cross build meson has to be told everything; what it cannot find out by running programs is answered by nobody.
 meson-simple_cross_file() {
 	local cpu=${CHOST%%-*} endian=little
-	[[ ${cpu} == sparc64 ]] && endian=big
+	local family=${cpu}
+	case ${cpu} in
+		arm*) family=arm ;;
+		i?86) family=x86 ;;
+		powerpc64le) family=ppc64 ;;
+		s390x|sparc64) endian=big ;;
+	esac
 	cat <<-END || die
 		[binaries]
 		c = '${CC:-${CHOST}-gcc}'
@@ -23,7 +29,7 @@ meson-simple_cross_file() {
 		pkg-config = '${PKG_CONFIG:-${CHOST}-pkg-config}'
 		[host_machine]
 		system = 'linux'
-		cpu_family = '${cpu}'
+		cpu_family = '${family}'
 		cpu = '${cpu}'
 		endian = '${endian}'
 	END

@@ -6,7 +6,7 @@ SRC_URI="https://sourceware.org/pub/bzip2/bzip2-${PV}.tar.gz"
 
 LICENSE="BZIP2"
 SLOT="0/1"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 src_compile() {
 	local flags=( CC="${CC:-gcc}" LDFLAGS="${LDFLAGS}" )

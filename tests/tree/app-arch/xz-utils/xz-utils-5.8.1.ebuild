@@ -7,7 +7,7 @@ S="${WORKDIR}/xz-${PV}"
 
 LICENSE="0BSD LGPL-2.1+ GPL-2+"
 SLOT="0/5"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 IUSE="nls"
 
 src_configure() {

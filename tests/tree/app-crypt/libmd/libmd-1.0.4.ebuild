@@ -6,7 +6,7 @@ SRC_URI="https://archive.hadrons.org/software/libmd/libmd-${PV}.tar.xz"
 
 LICENSE="BSD BSD-2 ISC BEER-WARE public-domain"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 src_configure() {
 	econf --disable-static

@@ -6,7 +6,7 @@ SRC_URI="https://ftp.gnu.org/gnu/hello/hello-${PV}.tar.gz"
 
 LICENSE="GPL-3+"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 IUSE="nls"
 
 src_configure() {

@@ -7,7 +7,7 @@ S="${WORKDIR}/procServ-${PV}"
 
 LICENSE="GPL-3+"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 src_configure() {
 	econf --disable-doc

@@ -8,6 +8,6 @@ SRC_URI="mirror://pypi/m/meson/meson-${PV}.tar.gz"
 
 LICENSE="Apache-2.0"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 RDEPEND="dev-build/ninja"

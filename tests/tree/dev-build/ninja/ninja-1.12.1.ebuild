@@ -6,7 +6,7 @@ SRC_URI="https://github.com/ninja-build/ninja/archive/v${PV}.tar.gz -> ninja-${P
 
 LICENSE="Apache-2.0"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 src_configure() {
 	:

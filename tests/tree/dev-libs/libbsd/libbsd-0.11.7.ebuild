@@ -6,7 +6,7 @@ SRC_URI="https://libbsd.freedesktop.org/releases/libbsd-${PV}.tar.xz"
 
 LICENSE="BSD BSD-2 BSD-4 ISC MIT BEER-WARE public-domain"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 RDEPEND="app-crypt/libmd:="
 DEPEND="${RDEPEND}"

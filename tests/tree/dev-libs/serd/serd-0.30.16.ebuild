@@ -8,6 +8,6 @@ SRC_URI="https://download.drobilla.net/serd-${PV}.tar.xz"
 
 LICENSE="ISC"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 MESON_OPTIONS=( -Ddocs=disabled -Dtests=disabled )

@@ -10,7 +10,7 @@ S="${WORKDIR}/flit_core-${PV}"
 
 LICENSE="BSD MIT"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 src_install() {
 	# The installer is built with flit, so flit installs itself.

@@ -9,7 +9,7 @@ SRC_URI="mirror://pypi/i/installer/installer-${PV}.tar.gz"
 
 LICENSE="MIT"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 src_install() {
 	local -x PYTHONPATH=${S}/src

@@ -9,7 +9,7 @@ S="${WORKDIR}/python-dateutil-${PV/_p/.post}"
 
 LICENSE="Apache-2.0 BSD"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 RDEPEND="dev-python/six"
 

@@ -6,7 +6,7 @@ SRC_URI="https://www.daemonology.net/bsdiff/bsdiff-${PV}.tar.gz"
 
 LICENSE="BSD-2"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 RDEPEND="app-arch/bzip2:="
 DEPEND="${RDEPEND}"

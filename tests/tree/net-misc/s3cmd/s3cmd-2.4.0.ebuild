@@ -8,7 +8,7 @@ SRC_URI="mirror://pypi/s/s3cmd/s3cmd-${PV}.tar.gz"
 
 LICENSE="GPL-2+"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 RDEPEND="
 	dev-python/python-dateutil

@@ -6,7 +6,7 @@ SRC_URI="https://astron.com/pub/file/file-${PV}.tar.gz"
 
 LICENSE="BSD-2"
 SLOT="0/1"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 IUSE="+bzip2 +lzma"
 
 RDEPEND="

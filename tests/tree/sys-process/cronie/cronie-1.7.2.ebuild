@@ -6,7 +6,7 @@ SRC_URI="https://github.com/cronie-crond/cronie/releases/download/${P}/${P}.tar.
 
 LICENSE="ISC BSD BSD-2 GPL-2+"
 SLOT="0"
-KEYWORDS="amd64 sparc"
+KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
 RDEPEND="acct-group/crontab acct-user/cron"
 # Files belong to them.
