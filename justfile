@@ -34,6 +34,10 @@ bench-quotas: host-tools build
 test-kills: host-tools test-tools
     BINDERY_TEST_KILLS=all cargo test --test chain -- --nocapture --test-threads=1 everywhere
 
+# Prove the shipped profiles: five packages for each by every method, as root: `just profiles riscv64:auto` is a quick one
+profiles *args: host-tools build
+    BINDERY_STATE={{ quote(state) }} BINDERY={{ quote(target / "release/bindery") }} tests/profiles {{ args }}
+
 # Compile bindery as it is installed: optimised and static
 build: build-tools
     cargo build --release
@@ -73,6 +77,10 @@ bench-audit *args: build-tools
 # Measure what clean rooms cost, as root: `just bench-rooms --packages 20 --sample 2 --only graph` is the quick one
 bench-rooms *args: host-tools build
     BINDERY_STATE={{ quote(state) }} BINDERY={{ quote(target / "release/bindery") }} tests/bench-rooms {{ args }}
+
+# Measure what native tools spare where a profile is emulated: `just bench-emulation arm64 app-misc/hello`
+bench-emulation profile="arm64" *packages: host-tools build
+    BINDERY_STATE={{ quote(state) }} BINDERY={{ quote(target / "release/bindery") }} tests/bench-emulation {{ profile }} {{ packages }}
 
 # Find or install what is needed to compile
 build-tools:

@@ -23,15 +23,19 @@ mod across;
 mod answer;
 mod audit;
 mod bundle;
+mod crossed;
 mod detail;
 mod emulated;
 mod error;
 mod explain;
+mod fallback;
 mod fetch;
 mod finish;
 mod foreign;
 mod ground;
+mod images;
 mod method;
+mod methods;
 mod one;
 mod outlook;
 mod phases;
@@ -51,10 +55,11 @@ pub use audit::Beyond;
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};
 pub use explain::{Addition, Explanation};
+pub use images::{emulator, image};
 pub use method::{Elsewhere, MethodError};
 use one::Shop;
 pub use outlook::{Kept, Outlook};
-pub use prepare::{Prepared, emulator, image, output, pool, prepare};
+pub use prepare::{Prepared, output, pool, prepare};
 pub use record::{Outcome, Record, Status, events, note, runs};
 
 /// What a run has to work with.
@@ -109,11 +114,11 @@ pub fn build(
 
 /// What packages are built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
+enum Purpose<'a> {
     /// To be published.
     Publish,
-    /// To run while others are cross built: they stay in the pool.
-    BuildSide,
+    /// To run while others are cross built, in the run of this id: they stay in the pool.
+    BuildSide(&'a str),
 }
 
 fn build_for(
@@ -121,24 +126,24 @@ fn build_for(
     profile: &Profile,
     atoms: &[Atom],
     asked: &[String],
-    purpose: Purpose,
+    purpose: Purpose<'_>,
     on: Sink<'_>,
 ) -> Result<Status, BuildError> {
     let dir = host.state.profile(&profile.name);
-    let held = match purpose {
-        Purpose::Publish => dir.lock()?,
+    let (held, inside) = match purpose {
+        Purpose::Publish => (dir.lock()?, None),
         // Whoever builds for that profile may well build the same: what it leaves is used.
-        Purpose::BuildSide => {
+        Purpose::BuildSide(run) => {
             let waits = |holder: &str| {
                 let what = format!("waits for process {holder}: another bindery builds for {}", profile.name);
                 on(Event::Step { what });
             };
-            dir.wait(host.cancel, waits)?.ok_or(BuildError::Interrupted)?
+            (dir.wait(host.cancel, waits)?.ok_or(BuildError::Interrupted)?, Some(run))
         }
     };
     // Before anything is built: it would be of no use without.
     let key = SigningKey::open(&host.state.keys(), &profile.key).map_err(BuildError::Key)?;
-    let mut record = Record::start(host.state, &profile.name, asked)?;
+    let mut record = Record::start(host.state, &profile.name, asked, inside)?;
     record.write_json("request.json", &Asked { version: 1, atoms: asked, profile })?;
     let started = Event::RunStarted { run: record.status.id.clone(), profile: profile.name.clone() };
     record.tell(started, on);
@@ -179,7 +184,7 @@ fn run(
     atoms: &[Atom],
     held: &Lock,
     key: &SigningKey,
-    purpose: Purpose,
+    purpose: Purpose<'_>,
     record: &mut Record,
     on: Sink<'_>,
 ) -> Result<(), BuildError> {
@@ -217,7 +222,7 @@ fn run(
     let stop = workers::Stop { asked: host.cancel, told: &told };
     let published = workers::build(&shop, most, stop, record, on).and_then(|ready| match purpose {
         Purpose::Publish => publish::publish(&shop, &ready, &mut |event| record.tell(event, on)),
-        Purpose::BuildSide => Ok(None),
+        Purpose::BuildSide(_) => Ok(None),
     });
     let closed = shared.map_or(Ok(()), Together::close);
     let published = published?;

@@ -38,6 +38,7 @@ use crate::fs::PathError;
 
 mod diagnostic;
 mod search;
+pub mod shipped;
 mod suggest;
 mod value;
 

@@ -27,7 +27,7 @@ use crate::event::{Event, Sink};
 use crate::fs::{self, PathError};
 use crate::layer::{self, Limits, Source};
 use crate::process;
-use crate::sandbox::{Emulator, IdRange, foreign, range};
+use crate::sandbox::{Emulator, IdRange, architectures, foreign, range};
 use crate::state::{Lease, State};
 use places::Places;
 
@@ -41,6 +41,7 @@ mod files;
 mod inside;
 mod layout;
 mod lock;
+mod parameters;
 mod places;
 mod tools;
 mod turn;
@@ -131,6 +132,9 @@ pub fn make(
     let architecture = &definition.recipe.architecture;
     if definition.recipe.kind == Kind::Debian && emulator.is_none() && foreign(architecture.as_str()).is_some() {
         return Err(ImageError::Foreign { name: name.clone(), architecture: architecture.clone() });
+    }
+    if !architectures().any(|known| known == architecture.as_str()) {
+        return Err(ImageError::NoMachine { name: name.clone(), architecture: architecture.clone() });
     }
     check_space(cx.state.state())?;
     events(Event::ImageStarted { image: name.clone() });

@@ -194,6 +194,8 @@ pub struct Stock {
     pub policy: Policy,
     /// In a cross build, what runs meanwhile.
     pub side: Side,
+    /// Those of the profile's own that are used as they are, whatever they were built from.
+    pub given: BTreeMap<Cpv, BuildId>,
 }
 
 /// What runs while packages are cross built: packages of the build side, which are no part of the plan.
@@ -326,6 +328,10 @@ impl Planned {
     }
 
     fn decide(&self, stock: &Stock, settled: &Settled) -> Action {
+        let given = stock.given.get(&self.cpv).zip(stock.own.get(&self.cpv));
+        if let Some(build) = given.and_then(|(id, builds)| builds.iter().find(|build| build.build_id == *id)) {
+            return Action::Reuse(Reuse::of(build, false));
+        }
         let needs = self.needs.iter().filter(|cpv| !settled.outputs.contains_key(cpv));
         let tools = self.tools.iter().filter(|cpv| !stock.side.known.contains_key(cpv));
         let pending: Vec<Cpv> = needs.chain(tools).cloned().collect();

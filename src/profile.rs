@@ -23,6 +23,7 @@
 //! key = "default"
 //! source-date-epoch = 1700000000    # seconds since 1970
 //! method = "auto"                   # or "native", "cross", "emulated": how packages are built (docs/cross.md)
+//! cross-image = "NAME"              # cross: the image with the compiler, where `image` is of the profile's own architecture
 //! build-side = "amd64"              # cross: whose packages run while this profile's are built
 //! share = true                      # packages without compiled code, with profiles that differ in flags (docs/keys.md)
 //! [flags]                           # cxxflags, fflags, fcflags follow cflags
@@ -117,6 +118,8 @@ pub struct Profile {
     pub chost: Chost,
     /// How packages are built.
     pub method: Method,
+    /// What packages are cross built in, where that is not `image`; there is a definition of it.
+    pub cross_image: Option<Name>,
     /// The profile of this machine's architecture whose packages run while this one's are cross built.
     pub build_side: Option<Name>,
     /// Options for compilers and linkers.

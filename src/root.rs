@@ -210,6 +210,13 @@ pub fn emulate(spec: &mut Spec, machine: &str, program: &Path) {
     spec.set_annotations(Some(annotations));
 }
 
+/// Has nothing run programs of other machines but what the spec names, whatever the host has registered.
+pub fn without_hosts_emulators(spec: &mut Spec) {
+    let mut annotations = spec.annotations().clone().unwrap_or_default();
+    annotations.insert("bindery.foreign".to_string(), "none".to_string());
+    spec.set_annotations(Some(annotations));
+}
+
 /// Why the builders of the OCI types cannot fail.
 const COMPLETE: &str = "all required fields are set";
 

@@ -83,7 +83,7 @@ pub use cgroup::{CgroupError, Killed, Together, memory, processors};
 pub use change::{Change, ChangeError, change};
 pub use disk::{free_space, is_nearly_full};
 pub use early::{Early, First, first};
-pub use emulate::{EmulationError, Emulator, can_emulate, foreign, is_known, register_one};
+pub use emulate::{EmulationError, Emulator, architectures, can_emulate, foreign, register_one};
 pub(crate) use filesystem::unmount;
 pub use idmap::{IdRange, IdRangeError};
 pub use keys::Keys;
@@ -207,6 +207,8 @@ pub fn run_with(
     }
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let emulators = emulate::choose(&mut plan.emulators, achieved::version(&kernel))?;
+    let kept_out = if plan.own_emulators { emulate::keeps_out(achieved::version(&kernel)) } else { Ok(false) };
+    plan.own_emulators = kept_out == Ok(true);
     let binds = plan.mounts.iter().filter(|mount| matches!(mount.kind, Kind::Bind(_))).count();
     let binds = binds + plan.overlay.host_folders().count();
     if binds > enter::MAX_BINDS {
@@ -226,6 +228,7 @@ pub fn run_with(
     let mut cgroups = Cgroups::create(&plan.limits, &mut making)?;
     plan.pid_max = cgroups.pid_max;
     let mut achieved = Achieved { emulators, ..Achieved::new(spec, &plan, ids, &cgroups, &disk, kernel) };
+    achieved.not_given.extend(kept_out.err());
     // Declared after the groups, so that it is empty before they are removed, however this function ends.
     let early = early.filter(|early| cgroups.asks_nothing() && early.serves(&plan, base));
     let begun = early.is_some();

@@ -215,9 +215,13 @@ impl ProfileDir {
     pub fn current(&self) -> PathBuf {
         self.0.join("current")
     }
-    /// For which packages all is emulated, and why.
+    /// By which methods packages were not built, and why.
     pub fn methods(&self) -> PathBuf {
         self.0.join("methods")
+    }
+    /// Likewise of what runs, of the profile's architecture, while others of its packages are built: a pool that nobody else uses.
+    pub fn emulated(&self) -> Self {
+        Self(self.0.join("emulated"))
     }
     /// Takes the lock that lets one process build for and publish this profile.
     pub fn lock(&self) -> Result<Lock, LockError> {

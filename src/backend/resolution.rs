@@ -50,6 +50,9 @@ pub struct Resolution {
     pub ok: bool,
     /// What stands in the way; empty exactly if `ok`.
     pub problems: Vec<Problem>,
+    /// Which of them, by number, are about packages of the build side, in a cross build.
+    #[serde(default)]
+    pub of_build_side: BTreeSet<usize>,
     /// How many more such things there are.
     #[serde(default)]
     pub more: u32,

@@ -20,6 +20,7 @@ use crate::build::room::path;
 use crate::build::{BuildError, Host, Purpose, one};
 use crate::event::{Event, Sink};
 use crate::fs::PathError;
+use crate::image::Image;
 use crate::plan::{Action, Identity, Plan, Side};
 use crate::profile::Profile;
 use crate::root::Bind;
@@ -44,9 +45,10 @@ pub(super) struct Across {
 }
 
 /// Returns the build side for the tools that a resolution names, and what the plan has to know of it. `configuration` is a
-/// folder to be made.
+/// folder to be made; `image` is where they are to run.
 pub(super) fn prepare(
     host: &Host<'_>,
+    image: &Image,
     (cross, profile): (Cross, Profile),
     resolution: &Resolution,
     configuration: &Path,
@@ -66,6 +68,9 @@ pub(super) fn prepare(
         direct.entry(&edge.from).or_default().insert(&edge.to);
     }
     let known = across.look(host, on)?;
+    if let Some(side) = &across.prepared {
+        image.runs_what_is_built_in(&side.image)?;
+    }
     let plan = across.prepared.as_ref().map(|prepared| &prepared.plan);
     let tools = direct.into_iter().filter_map(|(cpv, tools)| Some((cpv.clone(), closure(plan?, &tools)))).collect();
     Ok((across, Side { tools, known }))
@@ -91,7 +96,7 @@ pub(super) fn build(
     let what = format!("{count} packages that run while others are built come first, for {name}");
     record.tell(Event::Step { what }, on);
     let asked: Vec<String> = across.atoms.iter().map(ToString::to_string).collect();
-    super::build_for(host, &across.profile, &across.atoms, &asked, Purpose::BuildSide, on)?;
+    super::build_for(host, &across.profile, &across.atoms, &asked, Purpose::BuildSide(&record.status.id), on)?;
     across.configuration.set_extension("again");
     prepared.stock.side.known = across.look(host, &mut |event| record.tell(event, on))?;
     Ok(())

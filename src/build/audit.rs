@@ -50,12 +50,17 @@ impl Beyond {
     /// Returns what is wrong, without what shows it.
     pub(super) fn reason(&self) -> String {
         let target = &self.wanted.target;
-        let of_machine = |finding: &Finding| matches!(finding.what, What::Machine(_) | What::Unread(_));
-        if self.findings.iter().all(of_machine) {
+        if self.is_of_machine() {
             format!("it holds what does not run on {}", target.chost)
         } else {
             format!("it needs more than {target}, the profile's level")
         }
+    }
+
+    /// Returns whether all that is wrong is that it is for another machine.
+    pub(super) fn is_of_machine(&self) -> bool {
+        let of_machine = |finding: &Finding| matches!(finding.what, What::Machine(_) | What::Unread(_));
+        self.findings.iter().all(of_machine)
     }
 
     /// Returns what to tell, a line each, with what of the build's log asks for it.

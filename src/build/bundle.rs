@@ -19,11 +19,9 @@ use crate::build::method::MethodError;
 use crate::build::prepare::{Prepared, prepare};
 use crate::build::room::{self, path};
 use crate::build::{BuildError, Host, fetch, ground, method, one};
-use crate::config;
 use crate::event::{Event, Sink};
-use crate::image::{Definition, ImageError};
 use crate::plan::{Action, Planned};
-use crate::profile::Profile;
+use crate::profile::{Method, Profile};
 use crate::root::bundle::{ROOTFS, export};
 use crate::root::{Bind, Root};
 use crate::sandbox::idmap;
@@ -31,15 +29,17 @@ use crate::{fs, layer};
 
 /// Writes the bundle of the step that builds what `atom` means to the new folder `into`; returns which package it is.
 pub fn bundle(host: &Host<'_>, profile: &Profile, atom: &Atom, into: &Path, on: Sink<'_>) -> Result<Cpv, BuildError> {
-    let definition = Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
-        .map_err(ImageError::from)?;
-    if method::is_emulated(&definition) {
-        return Err(MethodError::Bundle { image: definition.name }.into());
+    let way = method::choose(host.config, profile)?;
+    if way.method() == Method::Emulated {
+        return Err(MethodError::Bundle { image: way.definition.name }.into());
     }
     fs::create_dir_new(into, 0o755)?;
     let prepared = prepare(host, profile, std::slice::from_ref(atom), &into.join("portage"), on)?;
     // What was asked for needs all the others.
     let planned = prepared.plan.packages.last().ok_or_else(|| BuildError::NoStep { atom: atom.clone() })?;
+    if let Some(fallback) = prepared.fallback.as_ref().filter(|fallback| fallback.aside.contains_key(&planned.cpv)) {
+        return Err(MethodError::Bundle { image: fallback.definition.name.clone() }.into());
+    }
     let pool = Pool::open(&host.state.profile(&profile.name));
     let ready = needed(&pool, &prepared, planned)?;
     if let Some(tool) = prepared.across.as_ref().and_then(|across| across.lacks(&planned.tools)) {

@@ -1,17 +1,14 @@
 //! Builds that are emulated: with native tools where the image has some, with everything emulated where these fail.
-//!
-//! ```text
-//! profiles/NAME/methods/CATEGORY/PF    why everything is emulated for this package, remembered from when it was found out
-//! ```
 
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::atom::Cpv;
 use crate::binhost::pool::Entry;
-use crate::build::BuildError;
 use crate::build::one::{Failed, Shop, Task};
 use crate::build::prepare::Prepared;
+use crate::build::{BuildError, methods, record};
 use crate::event::{Event, Sink};
 use crate::fs::{self, PathError};
 use crate::profile::Method;
@@ -22,8 +19,11 @@ const END: u64 = 256 << 10;
 /// How qemu begins what it says before it ends by a signal (linux-user/signal.c); it does not say by its own name.
 const SIGNAL: &str = "qemu: uncaught target signal ";
 
+/// What programs say of a system call that the kernel, or the emulator, does not know (strerror(3) of ENOSYS).
+const NO_CALL: &str = "Function not implemented";
+
 /// Builds a package once, in what a shop has prepared.
-type Once<'a> = dyn Fn(&Shop<'_>, Sink<'_>) -> Result<Result<Entry, Failed>, BuildError> + 'a;
+pub(super) type Once<'a> = dyn Fn(&Shop<'_>, Sink<'_>) -> Result<Result<Entry, Failed>, BuildError> + 'a;
 
 /// Builds a package with native tools, if there are some and nothing speaks against it; where that fails and it may be their
 /// fault, once more with everything emulated, which is remembered if it helps.
@@ -33,13 +33,14 @@ pub(super) fn down(
     on: Sink<'_>,
     once: &Once<'_>,
 ) -> Result<Result<Entry, Failed>, BuildError> {
-    if shop.prepared.image.plain.is_none() {
+    let Prepared { image, home, .. } = shop.prepared;
+    if image.plain.is_none() {
         return once(shop, on);
     }
     let cpv = &task.planned.cpv;
-    let remembered = remembered(shop, task);
     let all_emulated = shop.profile.method_of(&cpv.cp().to_string()) == Method::Emulated;
-    if all_emulated || remembered.exists() {
+    let of = methods::Of::new(image, &task.planned.request);
+    if all_emulated || methods::failed(home, cpv, Method::Native, &of).is_some() {
         return plainly(shop, on, once);
     }
     let failed = match once(shop, on)? {
@@ -49,17 +50,18 @@ pub(super) fn down(
     on(Event::Step {
         what: format!("{cpv} failed with native tools, and is built once more with everything emulated: {failed}"),
     });
+    keep_log(shop, cpv, Method::Native)?;
     let result = plainly(shop, on, once)?;
     if result.is_ok() {
-        fs::create_dir_all(remembered.parent().unwrap_or(&remembered))?;
-        fs::write_atomic(&remembered, failed + "\n", 0o644)?;
+        methods::note(home, cpv, Method::Native, &of, &failed)?;
     }
     Ok(result)
 }
 
-/// Returns where it is remembered that everything is to be emulated for a package.
-fn remembered(shop: &Shop<'_>, task: &Task) -> PathBuf {
-    shop.prepared.home.methods().join(task.planned.cpv.to_string())
+/// Keeps the log of a failed attempt as `log.METHOD`: that of the next one is to speak for itself.
+pub(super) fn keep_log(shop: &Shop<'_>, cpv: &Cpv, method: Method) -> Result<(), PathError> {
+    let log = record::dir_of(&shop.run.dir, cpv).join("log");
+    fs::rename(&log, &log.with_extension(method.as_str()))
 }
 
 /// Builds a package without native tools.
@@ -97,20 +99,34 @@ pub(super) fn end(log: &Path) -> Result<String, PathError> {
 
 /// Likewise [`fault`], of what the log's end says.
 pub(super) fn read(name: &str, stopped: Option<Stopped>, log: &str) -> Option<String> {
+    if let Some(Stopped::Idle) = stopped {
+        return Some(format!("its programs are emulated by {name}, which may be what hung"));
+    }
     if matches!(stopped, Some(Stopped::Silence | Stopped::Time)) {
         return Some(format!("its programs are emulated by {name}, which is slow and may hang"));
     }
     let own = format!("{name}: ");
     let mut lines = log.lines().rev().map(str::trim);
-    let line = lines.find(|line| line.starts_with(SIGNAL) || line.starts_with(&own))?;
-    let shown: String = line.chars().take(200).flat_map(char::escape_debug).collect();
+    let Some(line) = lines.find(|line| line.starts_with(SIGNAL) || line.starts_with(&own)) else {
+        let line = log.lines().rev().map(str::trim).find(|line| line.contains(NO_CALL) && !is_answer(line))?;
+        return Some(format!("{name} may lack a system call: {}", shown(line)));
+    };
     Some(match line.strip_prefix(SIGNAL) {
         Some(signal) => {
             let signal: String = signal.split(" - ").next().unwrap_or_default().chars().take(40).collect();
             format!("under {name} a program was ended by signal {signal}; that may be the emulator's fault")
         }
-        None => format!("the emulator said: {shown}"),
+        None => format!("the emulator said: {}", shown(line)),
     })
+}
+
+fn shown(line: &str) -> String {
+    line.chars().take(200).flat_map(char::escape_debug).collect()
+}
+
+/// Returns whether a line is one of `configure`'s, or of bindery's own: that something is not there was expected.
+fn is_answer(line: &str) -> bool {
+    line.starts_with("checking ") || line.starts_with("[bindery: ")
 }
 
 #[cfg(test)]
@@ -130,8 +146,23 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_is_not_there_may_be_one_that_the_emulator_lacks() {
+        let log = "make: x\nOSError: [Errno 38] Function not implemented\nmake: *** [all] Error 1\n";
+        let said = read("qemu-s390x", None, log).unwrap();
+        assert_eq!(said, "qemu-s390x may lack a system call: OSError: [Errno 38] Function not implemented");
+        // What the emulator says itself says more.
+        let said = read("qemu-s390x", None, &format!("qemu-s390x: Unsupported ioctl\n{log}")).unwrap();
+        assert!(said.starts_with("the emulator said: "), "{said}");
+        for log in
+            ["checking for pidfd_open... Function not implemented\n", "[bindery: Function not implemented]\n", ""]
+        {
+            assert_eq!(read("qemu-s390x", None, log), None, "{log}");
+        }
+    }
+
+    #[test]
     fn a_hang_is_told_as_one_of_what_is_emulated() {
-        for stopped in [Stopped::Silence, Stopped::Time] {
+        for stopped in [Stopped::Silence, Stopped::Time, Stopped::Idle] {
             assert!(read("qemu-sparc64", Some(stopped), "").unwrap().contains("emulated by qemu-sparc64"));
         }
         assert_eq!(read("qemu-sparc64", Some(Stopped::Memory), ""), None);

@@ -20,6 +20,9 @@ pub struct Explanation {
     /// What is wrong.
     #[serde(flatten)]
     pub problem: Problem,
+    /// The profile that it is about, where that is the build side's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_side: Option<Name>,
     /// A tree that has the package, and that the profile does not name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<Name>,
@@ -39,11 +42,41 @@ pub struct Addition {
     pub key: Option<&'static str>,
     /// The line.
     pub line: String,
+    /// The profile that it is for, where that is the build side's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_side: Option<Name>,
+}
+
+/// The profiles that a plan is made for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sides<'a> {
+    /// The one that is asked for.
+    pub(super) own: &'a Profile,
+    /// That of the build side, in a cross build.
+    pub(super) build: Option<&'a Profile>,
+}
+
+impl<'a> Sides<'a> {
+    /// Returns the profile that something is about, and its name where it is the build side's.
+    fn of(&self, build_side: bool) -> (&'a Profile, Option<Name>) {
+        match self.build.filter(|_| build_side) {
+            Some(profile) => (profile, Some(profile.name.clone())),
+            None => (self.own, None),
+        }
+    }
 }
 
 impl Explanation {
-    /// Returns the explanation of a problem. `known` is what the profile's trees have, `trees` where each tree is.
-    pub(super) fn of(problem: &Problem, profile: &Profile, known: &[Cpv], trees: &[(&Name, &Path)]) -> Self {
+    /// Returns the explanation of a problem, of the build side's or not. `known` is what the profiles' trees have, `trees`
+    /// where each tree is.
+    pub(super) fn of(
+        problem: &Problem,
+        of_build_side: bool,
+        sides: Sides<'_>,
+        known: &[Cpv],
+        trees: &[(&Name, &Path)],
+    ) -> Self {
+        let (profile, build_side) = sides.of(of_build_side);
         let nothing = match problem {
             Problem::Unsatisfied { chain, candidates, others } if candidates.is_empty() && others.is_empty() => {
                 chain.atom().and_then(|atom| atom.as_str().parse::<Atom>().ok())
@@ -51,7 +84,10 @@ impl Explanation {
             _ => None,
         };
         let remedies = problem.remedies();
-        let place = |edit: &Edit| Addition::of(edit, profile);
+        let place = |edit: &Edit| {
+            let (profile, build_side) = sides.of(edit.build_side.unwrap_or(of_build_side));
+            Addition { build_side, ..Addition::of(edit, profile) }
+        };
         // What is a name is safe as a path.
         let package = nothing.as_ref().map(tree::named).filter(|cp| format!("{cp}-0").parse::<Cpv>().is_ok());
         let has = |(name, path): &&(&Name, &Path)| {
@@ -59,6 +95,7 @@ impl Explanation {
         };
         Self {
             problem: problem.clone(),
+            build_side,
             elsewhere: trees.iter().find(has).map(|(name, _)| (*name).clone()),
             meant: nothing.and_then(|atom| tree::meant(known, &atom)),
             remedies: remedies.iter().map(|remedy| remedy.iter().map(place).collect()).collect(),
@@ -69,7 +106,7 @@ impl Explanation {
 impl Addition {
     fn of(edit: &Edit, profile: &Profile) -> Self {
         let own = profile.files.last().filter(|file| !file.starts_with("<bindery>"));
-        let line = edit.line.clone();
+        let (line, build_side) = (edit.line.clone(), None);
         let (path, key) = match edit.list {
             EditedList::Package(list) => (list.file(), Some(key(list))),
             EditedList::Native(path) => (path, None),
@@ -77,12 +114,12 @@ impl Addition {
         // A native list hides what the profile says, and what earlier ones do.
         let native = profile.native.iter().rev().map(|dir| dir.join(path)).find(|file| file.exists());
         match (native, key) {
-            (Some(dir), _) if dir.is_dir() => Self { file: Some(dir.join("bindery")), key: None, line },
-            (Some(file), _) => Self { file: Some(file), key: None, line },
-            (None, Some(key)) => Self { file: own.cloned(), key: Some(key), line },
+            (Some(dir), _) if dir.is_dir() => Self { file: Some(dir.join("bindery")), key: None, line, build_side },
+            (Some(file), _) => Self { file: Some(file), key: None, line, build_side },
+            (None, Some(key)) => Self { file: own.cloned(), key: Some(key), line, build_side },
             (None, None) => {
                 let folder = own.map(|file| file.with_extension("").join("portage"));
-                Self { file: folder.map(|folder| folder.join(path)), key: None, line }
+                Self { file: folder.map(|folder| folder.join(path)), key: None, line, build_side }
             }
         }
     }
@@ -103,9 +140,13 @@ fn key(list: PackageList) -> &'static str {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(side) = &self.build_side {
+            write!(f, "of the build side, profile `{side}`: ")?;
+        }
         write!(f, "{}", self.problem)?;
         if let Some(tree) = &self.elsewhere {
-            return write!(f, "\n    tree `{tree}` has it: add `{tree}` to the profile's `trees`");
+            let whose = self.build_side.as_ref().map_or("the profile's".to_string(), |side| format!("`{side}`'s"));
+            return write!(f, "\n    tree `{tree}` has it: add `{tree}` to {whose} `trees`");
         }
         if let Some(meant) = &self.meant {
             return write!(f, "\n    did you mean `{meant}`?");
@@ -132,10 +173,13 @@ impl Addition {
             write!(f, " to `{key}`")?;
         }
         let preposition = if self.key.is_some() { "in" } else { "to" };
-        match self.file.as_deref().map(Path::display) {
-            Some(file) if with_file || self.key.is_none() => write!(f, " {preposition} `{file}`"),
-            Some(_) => Ok(()),
-            None => write!(f, " {preposition} a profile of your own that inherits this one"),
+        match (self.file.as_deref().map(Path::display), &self.build_side) {
+            (Some(file), _) if with_file || self.key.is_none() => write!(f, " {preposition} `{file}`"),
+            (Some(_), _) => Ok(()),
+            (None, None) => write!(f, " {preposition} a profile of your own that inherits this one"),
+            (None, Some(side)) => {
+                write!(f, " {preposition} a profile of your own that inherits `{side}`, and make that the `build-side`")
+            }
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use crate::backend::Step;
-use crate::build::prepare;
+use crate::build::images;
 use crate::build::room::Room;
 use crate::build::{BuildError, Host, emulated};
 use crate::event::Sink;
@@ -20,7 +20,7 @@ use crate::sandbox::{self, Emulator, Exit, Stopped};
 
 /// What is said of a program of another machine that is started, and of one that is not: by the kernel, bash, dash (which
 /// takes it for a script), autoconf and meson.
-const TRIED: [&str; 5] = [
+pub(super) const TRIED: [&str; 5] = [
     "Exec format error",
     "cannot execute binary file",
     "\u{7f}ELF",
@@ -54,11 +54,9 @@ impl Foreign {
             return Ok(Some(Self { machine, emulator: Err(error.to_string()) }));
         }
         let none = || ImageError::Foreign { name: definition.name.clone(), architecture: cross.architecture.clone() };
-        let found = prepare::program(cx, &host.config.search, name, machine, on)?.ok_or_else(none)?;
-        let emulator = match sandbox::is_known() {
-            true => Ok(found),
-            false => try_out(host, image, &found)?.map(|()| found),
-        };
+        let found = images::program(cx, &host.config.search, name, machine, on)?.ok_or_else(none)?;
+        // That the kernel knows binfmt_misc does not say that it may be used here.
+        let emulator = try_out(host, image, &found)?.map(|()| found);
         Ok(Some(Self { machine, emulator }))
     }
 
@@ -81,6 +79,10 @@ impl Foreign {
     fn read(&self, stopped: Option<Stopped>, log: &str) -> Option<String> {
         let machine = self.machine;
         match &self.emulator {
+            Ok(emulator) if stopped == Some(Stopped::Idle) => {
+                let name = emulated::name(emulator);
+                Some(format!("programs for {machine} that it runs are emulated by {name}, which may be what hung"))
+            }
             Ok(emulator) if matches!(stopped, Some(Stopped::Silence | Stopped::Time)) => {
                 let name = emulated::name(emulator);
                 Some(format!("programs for {machine} that it runs are emulated by {name}, which is slow and may hang"))
@@ -148,8 +150,10 @@ mod tests {
         assert_eq!(foreign.lacking(), None);
         let said = foreign.read(None, "x\nqemu-sparc64: Could not open '/lib64/ld-linux.so.2'\n").unwrap();
         assert!(said.contains("the emulator said: qemu-sparc64: Could not open"), "{said}");
-        let said = foreign.read(Some(Stopped::Silence), "").unwrap();
-        assert!(said.contains("programs for sparc64 that it runs are emulated by qemu-sparc64"), "{said}");
+        for stopped in [Stopped::Silence, Stopped::Idle] {
+            let said = foreign.read(Some(stopped), "").unwrap();
+            assert!(said.contains("programs for sparc64 that it runs are emulated by qemu-sparc64"), "{said}");
+        }
         assert_eq!(foreign.read(None, "bash: ./x: cannot execute binary file: Exec format error\n"), None);
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn ground(
     let bottom = bottom(host, prepared, !install.is_empty() || !tools.is_empty())?;
     let usual = Merge::default();
     let (lowest, image_digest) = (&bottom.0, &bottom.1);
-    let below = derive::Context { image: lowest, image_digest, ..context(host, prepared, &usual) };
+    let below = derive::Context { image: lowest, image_digest, ..context(host, prepared, merge(prepared, &usual)) };
     match stack::stack(&below, &all, host.cancel) {
         Ok(lower) => Ok(Ground { lower, layers, install, tools }),
         // The package manager knows better, or says it in its own words.
@@ -115,12 +115,26 @@ fn layers(
             Some(Derived::NotStackable(reasons)) => {
                 let why: Vec<_> = reasons.iter().map(ToString::to_string).collect();
                 on(Event::Step { what: format!("{cpv} is installed, and no layer: {}", why.join("; ")) });
+                let tools = ready.get(cpv).map_or("", |entry| entry.facts.idepend.as_str());
+                if !merge.below().is_empty() && !tools.is_empty() {
+                    let what = format!(
+                        "{cpv} is installed below /{} without what its IDEPEND names (`{tools}`), which is not there: a phase \
+                         that runs it fails; build that for the profile natively or emulated",
+                        merge.below()
+                    );
+                    on(Event::Warning { what });
+                }
                 install.push(cpv.clone());
             }
             None => install.push(cpv.clone()),
         }
     }
     Ok((layers, install))
+}
+
+/// Returns how a profile's packages are merged, as far as that is the same for all: where to.
+pub(super) fn merge<'a>(prepared: &'a Prepared, usual: &'a Merge) -> &'a Merge {
+    prepared.merges.values().next().unwrap_or(usual)
 }
 
 /// Returns where layers are kept, and what lies below those of a room.

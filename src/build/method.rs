@@ -1,11 +1,13 @@
 //! How a profile's packages are built: by the image's own compiler, emulated or not, or by its cross compiler. Decided before anything is made.
 
-use crate::atom::Name;
+use std::collections::BTreeMap;
+
+use crate::atom::{Cpv, Name};
 use crate::backend::{Cross, Resolution};
-use crate::build::{BuildError, Host};
-use crate::config;
-use crate::image::{self, Definition};
-use crate::profile::{Method, Profile};
+use crate::build::BuildError;
+use crate::config::{Config, Kind};
+use crate::image::{self, Definition, ImageError};
+use crate::profile::{Method, Profile, Tools};
 use crate::sandbox;
 
 /// Debian's names of architectures, Portage's, and what the CHOST of their profiles begins with; `*` stands for any more.
@@ -45,27 +47,73 @@ fn is_for(debian: &str, profile_arch: &str, chost: &str) -> bool {
     })
 }
 
-/// Returns how a profile's packages are cross built; nothing where they are built natively. What the profile and its image
-/// do not agree on is refused.
-pub(super) fn choose(
-    host: &Host<'_>,
-    profile: &Profile,
-    definition: &Definition,
-) -> Result<Option<(Cross, Profile)>, BuildError> {
+/// How the packages of a run are built.
+#[derive(Debug)]
+pub(super) struct Way {
+    /// What the image is made from that they are built in.
+    pub(super) definition: Definition,
+    /// How they are cross built, and whose packages run meanwhile; nothing where they are not.
+    pub(super) cross: Option<(Cross, Profile)>,
+    /// Likewise `definition`, of the image of the profile's own architecture for what cannot be cross built.
+    pub(super) fallback: Option<Definition>,
+}
+
+impl Way {
+    /// Returns the way in an image of the profile's own architecture.
+    pub(super) fn within(definition: Definition) -> Self {
+        Self { definition, cross: None, fallback: None }
+    }
+
+    /// Returns what packages are built by, as far as that is the same for all.
+    pub(super) fn method(&self) -> Method {
+        match self.cross {
+            Some(_) => Method::Cross,
+            None if is_emulated(&self.definition) => Method::Emulated,
+            None => Method::Native,
+        }
+    }
+}
+
+/// Returns how a profile's packages are built. What the profile and its images do not agree on is refused.
+pub(super) fn choose(config: &Config, profile: &Profile) -> Result<Way, BuildError> {
+    let folders = config.search.folders_of(Kind::Image);
+    let find = |name: &Name| Definition::find(name, &folders).map_err(ImageError::from);
     let is_for = |debian: &str| is_for(debian, profile.arch.as_str(), profile.chost.as_str());
-    let native = is_for(definition.recipe.architecture.as_str());
-    let cross = definition.recipe.cross.as_ref();
-    let cross =
-        cross.filter(|cross| cross.chost.as_str() == profile.chost.as_str() && is_for(cross.architecture.as_str()));
-    let cross = match (profile.method, native, cross) {
-        (Method::Auto | Method::Native, true, _) => return Ok(None),
-        (Method::Emulated, true, _) if is_emulated(definition) => return Ok(None),
-        (Method::Auto | Method::Cross, _, Some(cross)) => cross,
-        (Method::Emulated, ..) => return Err(MethodError::Emulated { profile: profile.name.clone() }.into()),
-        (Method::Auto | Method::Native | Method::Cross, ..) => return Err(elsewhere(host, profile, definition).into()),
+    let own = find(&profile.image)?;
+    let native = is_for(own.recipe.architecture.as_str());
+    let other = profile.cross_image.as_ref().map(find).transpose()?;
+    let there = match profile.method {
+        Method::Cross => other.as_ref(),
+        // What this machine runs by itself is built by it.
+        Method::Auto => other.as_ref().filter(|other| (!native || is_emulated(&own)) && !is_emulated(other)),
+        Method::Native | Method::Emulated => None,
     };
-    let side = side(host, profile, definition)?;
-    Ok(Some((Cross { cbuild: cross.cbuild.to_string(), sysroot: cross.sysroot.clone(), emulated: false }, side)))
+    let crosses = |definition: &Definition| {
+        let cross = definition.recipe.cross.as_ref()?;
+        let fits = cross.chost.as_str() == profile.chost.as_str() && is_for(cross.architecture.as_str());
+        let (cbuild, sysroot) = (cross.cbuild.to_string(), cross.sysroot.clone());
+        fits.then_some(Cross { cbuild, sysroot, emulated: false })
+    };
+    if let Some(there) = there {
+        // What is built in the one is to run in the other.
+        let Some(cross) = crosses(there) else { return Err(elsewhere(config, profile, there).into()) };
+        if profile.method == Method::Auto && !native {
+            return Err(elsewhere(config, profile, &own).into());
+        }
+        let side = side(config, profile, there)?;
+        let fallback = (profile.method == Method::Auto).then_some(own);
+        return Ok(Way { definition: there.clone(), cross: Some((cross, side)), fallback });
+    }
+    match (profile.method, native, crosses(&own)) {
+        (Method::Auto | Method::Native, true, _) => Ok(Way::within(own)),
+        (Method::Emulated, true, _) if is_emulated(&own) => Ok(Way::within(own)),
+        (Method::Auto | Method::Cross, _, Some(cross)) => {
+            let side = side(config, profile, &own)?;
+            Ok(Way { definition: own, cross: Some((cross, side)), fallback: None })
+        }
+        (Method::Emulated, ..) => Err(MethodError::Emulated { profile: profile.name.clone() }.into()),
+        (Method::Auto | Method::Native | Method::Cross, ..) => Err(elsewhere(config, profile, &own).into()),
+    }
 }
 
 /// Returns whether an image's programs are emulated on this machine.
@@ -74,13 +122,13 @@ pub(super) fn is_emulated(definition: &Definition) -> bool {
 }
 
 /// Returns the profile whose packages run while those of `profile` are cross built.
-fn side(host: &Host<'_>, profile: &Profile, definition: &Definition) -> Result<Profile, BuildError> {
+fn side(config: &Config, profile: &Profile, definition: &Definition) -> Result<Profile, BuildError> {
     let own = || profile.name.clone();
     let arch = arch(definition.recipe.architecture.as_str()).unwrap_or("amd64").to_string();
     let Some(name) = profile.build_side.clone() else {
         return Err(MethodError::NoSide { profile: own(), arch }.into());
     };
-    let side = Profile::load(host.config, &name).map_err(|error| MethodError::Side {
+    let side = Profile::load(config, &name).map_err(|error| MethodError::Side {
         profile: own(),
         side: name.clone(),
         source: Box::new(error),
@@ -97,8 +145,8 @@ fn side(host: &Host<'_>, profile: &Profile, definition: &Definition) -> Result<P
 }
 
 /// Returns the refusal of a profile that is not for what its image builds, with the images that would do.
-fn elsewhere(host: &Host<'_>, profile: &Profile, definition: &Definition) -> MethodError {
-    let folders = host.config.search.folders_of(config::Kind::Image);
+fn elsewhere(config: &Config, profile: &Profile, definition: &Definition) -> MethodError {
+    let folders = config.search.folders_of(Kind::Image);
     let does = |name: &Name| {
         let found = Definition::find(name, &folders).ok();
         let cross = found.and_then(|definition| definition.recipe.cross);
@@ -119,22 +167,35 @@ fn elsewhere(host: &Host<'_>, profile: &Profile, definition: &Definition) -> Met
     }))
 }
 
-/// Refuses packages that the profile wants built in another way than it is itself, and those that cannot be cross built.
-pub(super) fn check(profile: &Profile, used: Method, resolution: &Resolution) -> Result<(), MethodError> {
-    let cross = used == Method::Cross;
+/// Returns the packages that cannot be cross built, or are not to be, each with why. Where there is no other way for them,
+/// and where the profile wants one that there is not, they are refused.
+pub(super) fn check(
+    profile: &Profile,
+    way: &Way,
+    resolution: &Resolution,
+) -> Result<BTreeMap<Cpv, String>, MethodError> {
+    let (used, mut aside) = (way.method(), BTreeMap::new());
     for package in &resolution.packages {
         let cpv = package.cpv.to_string();
         let wanted = profile.method_of(&package.cpv.cp());
+        let falls_back = way.fallback.is_some() && matches!(wanted, Method::Native | Method::Emulated);
         let same = wanted == used || (used == Method::Emulated && wanted == Method::Native);
-        if wanted != Method::Auto && !same && wanted != profile.method {
+        if wanted != Method::Auto && !same && wanted != profile.method && !falls_back {
             return Err(MethodError::Package { cpv, wanted, used });
         }
         let old = package.eapi.as_str().parse::<u32>().is_ok_and(|eapi| eapi < 7);
-        if cross && old && !package.depend.depend.as_str().is_empty() {
-            return Err(MethodError::Eapi { cpv, eapi: package.eapi.to_string() });
+        let old = used == Method::Cross && old && !package.depend.depend.as_str().is_empty();
+        let error = MethodError::Eapi { cpv, eapi: package.eapi.to_string() };
+        if falls_back {
+            aside.insert(package.cpv.clone(), format!("the profile has it built by the method `{wanted}`"));
+        } else if old && way.fallback.is_some() && wanted == Method::Auto && profile.rebuild.tools == Tools::Any {
+            // What it is linked with stands in its request as what runs, all of which must count then.
+            aside.insert(package.cpv.clone(), error.to_string());
+        } else if old {
+            return Err(error);
         }
     }
-    Ok(())
+    Ok(aside)
 }
 
 /// A profile and its image that do not agree.
@@ -282,7 +343,9 @@ impl MethodError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Search;
     use crate::plan::fixture::resolution;
+    use crate::profile::Rebuild;
 
     #[test]
     fn every_architecture_is_one_of_portages() {
@@ -307,30 +370,116 @@ mod tests {
         }
     }
 
+    /// A profile like another, with these lines more, beside an image `cross` that cross builds for arm64.
+    struct Project {
+        config: Config,
+        profile: Profile,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Project {
+        fn new(like: &str, more: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let write = |name: &str, text: String| {
+                let path = folder.path().join(name);
+                crate::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                crate::fs::write(&path, text).unwrap();
+            };
+            write("bindery.toml", "version = 1\n[defaults]\ntrees = [\"t\"]\n[trees.t]\npath = \"t\"\n".to_string());
+            write("profiles/own.toml", format!("version = 1\ninherits = \"{like}\"\n{more}"));
+            let cross = "[cross]\nchost = \"aarch64-unknown-linux-gnu\"\narchitecture = \"arm64\"\n\
+                         cbuild = \"x86_64-pc-linux-gnu\"\nsysroot = \"/usr/aarch64-linux-gnu\"\n";
+            write("images/cross.toml", format!("version = 1\ninherits = \"debian-portage\"\n{cross}"));
+            let config = Config::load(Search::of(vec![folder.path().to_path_buf()])).unwrap();
+            let profile = Profile::load(&config, &"own".parse().unwrap()).unwrap_or_else(|e| panic!("{e}"));
+            Self { config, profile, _folder: folder }
+        }
+
+        fn chosen(&self) -> Result<Way, String> {
+            choose(&self.config, &self.profile).map_err(|error| error.to_string())
+        }
+    }
+
     #[test]
     fn an_eapi_that_has_one_list_for_both_sides_is_refused_in_a_cross_build_only() {
         let mut resolution = resolution("app", &[]);
-        let project = tempfile::tempdir().unwrap();
-        let search = config::Search::of(vec![project.path().to_path_buf()]);
-        let config = "version = 1\n[defaults]\ntrees = [\"t\"]\n[trees.t]\npath = \"t\"\n";
-        crate::fs::write(&project.path().join("bindery.toml"), config).unwrap();
-        let config = config::Config::load(search).unwrap();
-        let mut profile = Profile::load(&config, &"sparc64".parse().unwrap()).unwrap_or_else(|e| panic!("{e}"));
+        let project = Project::new("sparc64", "");
+        let mut profile = project.profile.clone();
         let said = |profile: &Profile, cross: bool, resolution: &Resolution| {
-            let used = if cross { Method::Cross } else { Method::Native };
-            check(profile, used, resolution).map_err(|e| e.to_string())
+            let mut way = project.chosen().unwrap();
+            way.cross = way.cross.filter(|_| cross);
+            check(profile, &way, resolution).map(|aside| aside.len()).map_err(|e| e.to_string())
         };
         resolution.packages[0].eapi = "6".parse().unwrap();
-        assert_eq!(said(&profile, true, &resolution), Ok(()));
+        assert_eq!(said(&profile, true, &resolution), Ok(0));
         resolution.packages[0].depend.depend = "c/lib".parse().unwrap();
-        assert_eq!(said(&profile, false, &resolution), Ok(()));
+        assert_eq!(said(&profile, false, &resolution), Ok(0));
         assert!(said(&profile, true, &resolution).unwrap_err().contains("`c/app-1` has EAPI 6"));
         resolution.packages[0].eapi = "7".parse().unwrap();
-        assert_eq!(said(&profile, true, &resolution), Ok(()));
+        assert_eq!(said(&profile, true, &resolution), Ok(0));
         profile.package.method = vec!["c/app native".parse().unwrap()];
         let error = said(&profile, true, &resolution).unwrap_err();
         assert!(error.contains("`c/app-1` is to be built by the method `native`"), "{error}");
         profile.package.method.push("c/app auto".parse().unwrap());
-        assert_eq!(said(&profile, true, &resolution), Ok(()));
+        assert_eq!(said(&profile, true, &resolution), Ok(0));
+    }
+
+    /// What a profile for arm64 has that is cross built where that can be.
+    const BOTH: &str = "cross-image = \"cross\"\nbuild-side = \"amd64\"\n";
+
+    #[test]
+    fn what_cannot_be_cross_built_falls_back_to_the_image_of_its_own_architecture() {
+        let project = Project::new("arm64", BOTH);
+        let (way, mut profile) = (project.chosen().unwrap(), project.profile.clone());
+        assert_eq!((way.method(), way.definition.name.as_str()), (Method::Cross, "cross"));
+        assert_eq!(way.fallback.as_ref().unwrap().name.as_str(), "debian-portage-arm64");
+        let mut resolution = resolution("app other", &[]);
+        assert_eq!(check(&profile, &way, &resolution).unwrap(), BTreeMap::new());
+        resolution.packages[0].eapi = "6".parse().unwrap();
+        resolution.packages[0].depend.depend = "c/lib".parse().unwrap();
+        profile.package.method = vec!["c/other emulated".parse().unwrap()];
+        let aside: Vec<_> = check(&profile, &way, &resolution).unwrap().into_iter().collect();
+        let [(app, old), (other, said)] = aside.as_slice() else { panic!("{aside:?}") };
+        assert!(app.to_string() == "c/app-1" && old.contains("has EAPI 6"), "{old}");
+        assert!(other.to_string() == "c/other-1" && said.contains("by the method `emulated`"), "{said}");
+        // What it is linked with would not count.
+        let lax = Profile { rebuild: Rebuild { tools: Tools::Abi, ..profile.rebuild }, ..profile.clone() };
+        assert!(check(&lax, &way, &resolution).unwrap_err().to_string().contains("has EAPI 6"));
+        // Who insists on cross building gets it or nothing.
+        profile.package.method = vec!["c/app cross".parse().unwrap()];
+        assert!(check(&profile, &way, &resolution).unwrap_err().to_string().contains("has EAPI 6"));
+        let project = Project::new("arm64", &format!("{BOTH}method = \"cross\"\n"));
+        let way = project.chosen().unwrap();
+        assert!(way.method() == Method::Cross && way.fallback.is_none());
+        assert!(check(&project.profile, &way, &resolution).unwrap_err().to_string().contains("has EAPI 6"));
+    }
+
+    #[test]
+    fn the_method_says_which_image_of_two_is_used() {
+        for (method, wanted) in [
+            ("native", "debian-portage-arm64"),
+            ("emulated", "debian-portage-arm64"),
+            ("auto", "cross"),
+            ("cross", "cross"),
+        ] {
+            let project = Project::new("arm64", &format!("{BOTH}method = \"{method}\"\n"));
+            assert_eq!(project.chosen().unwrap().definition.name.as_str(), wanted, "{method}");
+        }
+        // What this machine runs by itself is not cross built.
+        let project = Project::new("amd64", "cross-image = \"debian-portage-cross-sparc64\"\n");
+        assert_eq!(project.chosen().unwrap().method(), Method::Native);
+    }
+
+    #[test]
+    fn two_images_that_are_not_for_the_same_are_refused() {
+        let refused = |like: &str, more: &str| Project::new(like, more).chosen().unwrap_err();
+        let cross = "method = \"auto\"\ncross-image = \"debian-portage-cross-sparc64\"\nbuild-side = \"amd64\"\n";
+        let error = refused("sparc64", cross);
+        assert!(error.contains("its image `debian-portage-cross-sparc64` builds for amd64 and sparc64"), "{error}");
+        let error = refused("arm64", cross);
+        assert!(error.contains("its image `debian-portage-cross-sparc64` builds for amd64 and sparc64"), "{error}");
+        let own = "image = \"debian-portage-arm64\"\narch = \"arm64\"\nchost = \"aarch64-unknown-linux-gnu\"\n";
+        let error = refused("amd64", &format!("{own}cross-image = \"cross\"\n"));
+        assert!(error.contains("does not say whose packages run meanwhile"), "{error}");
     }
 }

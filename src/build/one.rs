@@ -9,7 +9,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::atom::{Cpv, NameError};
 use crate::backend::{self, Backend, Build, PackageFile};
 use crate::binhost::pool::{Entry, Origin, Pool};
-use crate::build::emulated;
 use crate::build::finish::{self, Artefact};
 use crate::build::foreign::Foreign;
 use crate::build::ground::{self, Ground};
@@ -18,7 +17,7 @@ use crate::build::record;
 use crate::build::room::{Room, describe, full, interrupted, no_room, path};
 use crate::build::undeclared::{self, Undeclared};
 use crate::build::used::{self, Used};
-use crate::build::{BuildError, Host};
+use crate::build::{BuildError, Host, crossed, emulated, fallback};
 use crate::event::{Event, Sink};
 use crate::fs::{self, File, PathError};
 use crate::layer::stack::StackError;
@@ -102,7 +101,11 @@ pub(super) struct Failed {
 /// Builds a package whose dependencies are all in the pool, by the method that is right for it. An error is the host's fault,
 /// `Failed` the package's.
 pub(super) fn build(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result<Entry, Failed>, BuildError> {
-    emulated::down(shop, task, on, &|shop, on| build_once(shop, task, on))
+    let once: &emulated::Once<'_> = &|shop, on| build_once(shop, task, on);
+    match &shop.prepared.fallback {
+        Some(fallback) => fallback::build(shop, fallback, task, on, once),
+        None => emulated::down(shop, task, on, once),
+    }
 }
 
 fn build_once(shop: &Shop<'_>, task: &Task, on: Sink<'_>) -> Result<Result<Entry, Failed>, BuildError> {
@@ -258,7 +261,9 @@ fn build_in(
             let text: String = lines.iter().map(|line| format!("[bindery: {line}]\n")).collect();
             let text = format!("\n[bindery: {reason}]\n{text}");
             fs::append(&log, 0o644)?.write_all(text.as_bytes()).map_err(PathError::on("write", &log))?;
-            Ok(Err(Telling { lines, ..Telling::of(reason) }))
+            // A build that has used this machine's compiler.
+            let by_method = (across.is_some() && beyond.is_of_machine()).then(|| reason.clone());
+            Ok(Err(Telling { lines, by_method, ..Telling::of(reason) }))
         }
         Err(error) => Err(error),
     }
@@ -343,8 +348,8 @@ fn telling(
     if let Some(limit) = exit.stopped.and_then(limit).or((no_space && limited).then_some("limits.disk")) {
         reason.push_str(&format!("; if it needs more, raise `{limit}` in the profile"));
     }
-    let by_method = match foreign(shop) {
-        Some(foreign) => foreign.fault(exit, log)?,
+    let by_method = match &shop.prepared.across {
+        Some(_) => crossed::fault(foreign(shop), exit, log)?,
         None => emulated::fault(shop.prepared.image.emulator.as_ref(), exit, log)?,
     };
     if let Some(fault) = &by_method {

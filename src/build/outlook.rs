@@ -17,6 +17,9 @@ pub struct Outlook {
     pub expected: BTreeMap<Cpv, u64>,
     /// What was published before and stays so.
     pub keep: Vec<Kept>,
+    /// What is built emulated where others are cross built, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub emulated: BTreeMap<Cpv, String>,
 }
 
 /// A package that stays published.
@@ -49,7 +52,7 @@ impl Outlook {
         let published = Generation::current(profile)?.map(|current| current.statement.packages).unwrap_or_default();
         let keep = published.into_iter().filter(|package| !planned.contains(&package.path.cpv));
         let keep = keep.map(|package| Kept { cpv: package.path.cpv, build_id: package.path.build_id }).collect();
-        Ok(Self { expected, keep })
+        Ok(Self { expected, keep, emulated: BTreeMap::new() })
     }
 }
 

@@ -2,29 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use crate::atom::{Atom, Cpv, Name, RootPath};
+use crate::atom::{Atom, Cpv, RootPath};
 use crate::backend::{self, Backend, Resolution, Settings};
 use crate::binhost::pool::{Checked, Entry, Pool};
 use crate::build::across::{self, Across};
 use crate::build::answer::Answer;
-use crate::build::explain::Explanation;
+use crate::build::explain::{Explanation, Sides};
+use crate::build::fallback::{Alone, Fallback, Parts};
 use crate::build::foreign::Foreign;
+use crate::build::method::Way;
 use crate::build::room::{self, Mounts};
 use crate::build::turns::Turns;
 use crate::build::{BuildError, Host, Outlook, share};
-use crate::build::{ground, method};
-use crate::config::{self, Search};
+use crate::build::{ground, images, method, methods};
 use crate::event::{Event, Sink};
-use crate::image::{self, Definition, Image, ImageError};
+use crate::image::{self, Definition, Image};
 use crate::layer::derive::Merge;
 use crate::layer::hide::Hidden;
 use crate::package::Facts;
 use crate::plan::{self, Graph, Inputs, Output, Plan, Policy, Pooled, Request, Shells, Stock};
 use crate::profile::{Archives, Method, Profile, Rebuild, Tools};
 use crate::root;
-use crate::sandbox::{self, Emulator};
+use crate::sandbox;
 use crate::state::ProfileDir;
 use crate::tree::{self, Tree};
 
@@ -66,6 +67,8 @@ pub struct Prepared {
     pub(super) turns: Arc<Turns>,
     /// What runs meanwhile, in a cross build.
     pub(super) across: Option<Across>,
+    /// What becomes of what cannot be cross built.
+    pub(super) fallback: Option<Fallback>,
 }
 
 /// Makes the plan for a profile. `configuration` is a folder to be made, which must stay as long as the plan is used.
@@ -76,25 +79,39 @@ pub fn prepare(
     configuration: &Path,
     on: Sink<'_>,
 ) -> Result<Prepared, BuildError> {
+    let way = method::choose(host.config, profile)?;
+    prepare_in(host, profile, way, atoms, configuration, None, on)
+}
+
+/// Likewise, for how packages are built, and perhaps for one package alone.
+pub(super) fn prepare_in(
+    host: &Host<'_>,
+    profile: &Profile,
+    mut way: Way,
+    atoms: &[Atom],
+    configuration: &Path,
+    alone: Option<Alone<'_>>,
+    on: Sink<'_>,
+) -> Result<Prepared, BuildError> {
     // What takes no time to refuse comes before an image is made.
-    let definition = Definition::find(&profile.image, &host.config.search.folders_of(config::Kind::Image))
-        .map_err(ImageError::from)?;
-    let mut chosen = method::choose(host, profile, &definition)?;
-    let mut trees = trees(host, profile, on)?;
+    let mut trees = match alone {
+        Some(alone) => alone.trees.to_vec(),
+        None => trees(host, profile, on)?,
+    };
     tree::check(&trees, &profile.portage_profile)?;
     let own = trees.len();
     let context =
         image::Context { state: host.state, ids: host.ids, archives: &host.config.archives, cancel: host.cancel };
-    let image = image(&context, &host.config.search, &profile.image, on)?;
-    let foreign = match &mut chosen {
+    let image = images::image(&context, &host.config.search, &way.definition.name, on)?;
+    let foreign = match &mut way.cross {
         Some((cross, _)) => {
-            let foreign = Foreign::find(host, &context, &definition, &image, on)?;
+            let foreign = Foreign::find(host, &context, &way.definition, &image, on)?;
             cross.emulated = foreign.as_ref().is_some_and(|foreign| foreign.emulator().is_some());
             foreign
         }
         None => None,
     };
-    let cross = chosen.as_ref().map(|(cross, _)| cross);
+    let cross = way.cross.as_ref().map(|(cross, _)| cross);
     let backend = backend::find(&profile.backend.to_string())?;
     let processors = sandbox::processors(profile.limits.cpus, profile.limits.cpuset.as_ref());
     let jobs = jobs(host.jobs, processors);
@@ -103,7 +120,7 @@ pub fn prepare(
     let mut places: Vec<RootPath> = settings.trees.iter().map(backend::Tree::path).collect();
     let mut configurations = vec![configuration.to_path_buf()];
     // The package manager itself runs on the build side, which is configured as for that side's own packages.
-    if let Some((_, side)) = &chosen {
+    if let Some((_, side)) = &way.cross {
         let own = Settings::of(side, jobs);
         let dir = configuration.with_extension("build-side");
         backend.configuration(&own)?.write_with(&side.patches, &side.native, &dir)?;
@@ -137,28 +154,32 @@ pub fn prepare(
             resolution
         }
     };
+    let sides = Sides { own: profile, build: way.cross.as_ref().map(|(_, side)| side) };
+    check(host, sides, &trees, &resolution)?;
     // What only the build side has is none of the profile's.
     trees.truncate(own);
-    check(host, profile, &trees, &resolution)?;
-    let used = match &chosen {
-        Some(_) => Method::Cross,
-        None if method::is_emulated(&definition) => Method::Emulated,
-        None => Method::Native,
-    };
-    method::check(profile, used, &resolution)?;
+    let mut aside = method::check(profile, &way, &resolution)?;
     let home = host.state.profile(&profile.name);
+    let home = if alone.is_some() { home.emulated() } else { home };
+    let Way { definition, cross: chosen, fallback } = way;
     let checked = Pool::open(&home).check()?;
     let (across, side) = match chosen {
         Some(chosen) => {
             let dir = configuration.with_extension("tools");
-            let (mut across, side) = across::prepare(host, chosen, &resolution, &dir, on)?;
+            let (mut across, side) = across::prepare(host, &image, chosen, &resolution, &dir, on)?;
             across.foreign = foreign;
             (Some(across), side)
         }
         None => (None, plan::Side::default()),
     };
-    let (own, share, policy) = (pooled(&checked), profile.share, policy(profile.rebuild));
-    let mut stock = Stock { own, others: BTreeMap::new(), share, policy, side };
+    let (mut own, policy) = (pooled(&checked), policy(profile.rebuild));
+    // For one package alone, others' pools are not searched.
+    let (share, mut given) = (profile.share && alone.is_none(), BTreeMap::new());
+    for (cpv, entry) in alone.iter().flat_map(|alone| alone.given) {
+        own.extend(pool([(entry, false)]));
+        given.insert(cpv.clone(), entry.facts.build_id);
+    }
+    let mut stock = Stock { own, others: BTreeMap::new(), share, policy, side, given };
     let hidden = ground::hidden(host, &image, &definition, false)?;
     let (toolchain, setup) = (toolchain(&image, &definition, hidden.as_ref()), definition.setup());
     let inputs = Inputs {
@@ -169,10 +190,37 @@ pub fn prepare(
         configuration: &mounts.configuration.1,
         shells: Shells::default(),
     };
-    let plan = decide(&inputs, &mut stock, host, profile)?;
+    if fallback.is_some() {
+        for package in &resolution.packages {
+            let cp = package.cpv.cp();
+            if aside.contains_key(&package.cpv) || profile.method_of(&cp) == Method::Cross {
+                continue;
+            }
+            let of = methods::Of::new(&image, &inputs.request(package)?);
+            if let Some(why) = methods::failed(&home, &package.cpv, Method::Cross, &of) {
+                aside.insert(package.cpv.clone(), format!("cross built it failed before: {why}"));
+            }
+        }
+    }
+    let fallback = fallback.map(|definition| Fallback { definition, aside, failed: Mutex::default() });
+    let instead = match fallback.as_ref().filter(|fallback| !fallback.aside.is_empty()) {
+        Some(fallback) => {
+            let image = images::image(&context, &host.config.search, &fallback.definition.name, on)?;
+            let hidden = ground::hidden(host, &image, &fallback.definition, false)?;
+            let toolchain = self::toolchain(&image, &fallback.definition, hidden.as_ref());
+            Some((fallback, Parts { toolchain, setup: fallback.definition.setup() }))
+        }
+        None => None,
+    };
+    let request = |cpv: &Cpv, request: Request| match &instead {
+        Some((fallback, parts)) if fallback.aside.contains_key(cpv) => parts.instead(request),
+        _ => request,
+    };
+    let plan = decide(&inputs, &mut stock, host, profile, request)?;
     let sysroot = across.as_ref().map(|across| &across.cross.sysroot);
     let merges = ground::merges(&resolution, configuration, sysroot);
-    let outlook = Outlook::of(&plan, &checked.good, &home)?;
+    let emulated = fallback.as_ref().map(|fallback| fallback.aside.clone()).unwrap_or_default();
+    let outlook = Outlook { emulated, ..Outlook::of(&plan, &checked.good, &home)? };
     let bottom = hidden.iter().map(|hidden| &hidden.layer).chain(&image.layers).cloned().collect();
     let (limits, altered, turns) = (room::limits(profile), checked.altered, Arc::default());
     Ok(Prepared {
@@ -194,10 +242,27 @@ pub fn prepare(
         processors,
         turns,
         across,
+        fallback,
     })
 }
 
+/// Returns what requests say of the image of what was prepared.
+pub(super) fn parts(prepared: &Prepared) -> Parts {
+    let Prepared { image, definition, hidden, .. } = prepared;
+    Parts { toolchain: toolchain(image, definition, hidden.as_ref()), setup: definition.setup() }
+}
+
 impl Prepared {
+    /// Returns how a package is built, in words, if it is.
+    pub fn method(&self, cpv: &Cpv) -> String {
+        match self.outlook.emulated.get(cpv) {
+            Some(why) => format!("emulated: {why}"),
+            None if self.across.is_some() => "cross built".to_string(),
+            None if self.image.emulator.is_some() => "emulated".to_string(),
+            None => "native".to_string(),
+        }
+    }
+
     /// Returns the same for an image without its native tools.
     pub(super) fn plainly(host: &Host<'_>, prepared: &Self) -> Result<Self, BuildError> {
         let image = prepared.image.plain.as_deref().unwrap_or(&prepared.image).clone();
@@ -222,6 +287,7 @@ impl Prepared {
             turns: Arc::clone(&prepared.turns),
             // What is emulated is not cross built.
             across: None,
+            fallback: None,
         })
     }
 }
@@ -229,81 +295,6 @@ impl Prepared {
 /// Returns how many jobs a build may run at a time: no more than it can keep processors busy.
 fn jobs(most: Option<u32>, processors: u32) -> u32 {
     processors.min(most.unwrap_or(u32::MAX)).max(1)
-}
-
-/// Returns an image that is made from the definition as it is now: the one there is, or a new one.
-pub fn image(cx: &image::Context<'_>, search: &Search, name: &Name, on: Sink<'_>) -> Result<Image, ImageError> {
-    let definition = image::Definition::find(name, &search.folders_of(config::Kind::Image))?;
-    let emulator = emulator(cx, search, &definition, on)?;
-    let is_current = |image: &Image| image.origin.definition == definition.digest();
-    let mut found = image::find(cx, name)?;
-    if !found.as_ref().is_some_and(is_current) {
-        let turn = image::turn(cx, name, on)?;
-        // Another command may have made it meanwhile.
-        found = image::find(cx, name)?;
-        if found.is_some() && !found.as_ref().is_some_and(is_current) {
-            on(Event::Step { what: format!("the definition of image {name} has changed since it was made") });
-        }
-        if !found.as_ref().is_some_and(is_current) {
-            found = Some(image::make(cx, turn, &definition, &image::Mode::Newest, emulator.as_ref(), on)?);
-        }
-    }
-    let image = found.expect("it was made where there was none");
-    with_tools(cx, search, &definition, Image { emulator, ..image }, on)
-}
-
-/// Lays the image's native tools on top of it, where it is emulated and has some that serve; they are made if need be.
-fn with_tools(
-    cx: &image::Context<'_>,
-    search: &Search,
-    definition: &Definition,
-    made: Image,
-    on: Sink<'_>,
-) -> Result<Image, ImageError> {
-    let name = definition.recipe.native_tools.as_ref().filter(|_| made.emulator.is_some());
-    let Some(name) = name else { return Ok(made) };
-    let recipe = Definition::find(name, &search.folders_of(config::Kind::Image))?.recipe;
-    if recipe.kind != image::Kind::DebianFiles || sandbox::foreign(recipe.architecture.as_str()).is_some() {
-        return Err(ImageError::NoTools { image: made.name, tools: name.clone() });
-    }
-    let tools = image(cx, search, name, on)?;
-    made.clone().with_tools(&tools).or_else(|error| {
-        on(Event::Warning { what: format!("everything is emulated: {error}") });
-        Ok(made)
-    })
-}
-
-/// Returns what runs the programs of an image that is for another machine, of an image that is made if need be; nothing
-/// where this machine does by itself.
-pub fn emulator(
-    cx: &image::Context<'_>,
-    search: &Search,
-    definition: &Definition,
-    on: Sink<'_>,
-) -> Result<Option<Emulator>, ImageError> {
-    let recipe = &definition.recipe;
-    let foreign = sandbox::foreign(recipe.architecture.as_str()).filter(|_| recipe.kind == image::Kind::Debian);
-    let Some(machine) = foreign else { return Ok(None) };
-    let none = || ImageError::Foreign { name: definition.name.clone(), architecture: recipe.architecture.clone() };
-    let name = recipe.emulator.as_ref().ok_or_else(none)?;
-    program(cx, search, name, machine, on)?.ok_or_else(none).map(Some)
-}
-
-/// Returns what runs a machine's programs, of the image of this name, which is made if need be; nothing where that is not one
-/// of files alone.
-pub(super) fn program(
-    cx: &image::Context<'_>,
-    search: &Search,
-    name: &Name,
-    machine: &str,
-    on: Sink<'_>,
-) -> Result<Option<Emulator>, ImageError> {
-    if Definition::find(name, &search.folders_of(config::Kind::Image))?.recipe.kind != image::Kind::DebianFiles {
-        return Ok(None);
-    }
-    let image = image(cx, search, name, on)?;
-    let program = image.layers.first().map(|layer| layer.join(format!("usr/bin/qemu-{machine}")));
-    Ok(program.map(|program| Emulator { machine: machine.to_string(), program }))
 }
 
 fn trees(host: &Host<'_>, profile: &Profile, on: Sink<'_>) -> Result<Vec<Tree>, BuildError> {
@@ -316,15 +307,23 @@ fn trees(host: &Host<'_>, profile: &Profile, on: Sink<'_>) -> Result<Vec<Tree>, 
 }
 
 /// Refuses what cannot be built, before anything is.
-fn check(host: &Host<'_>, profile: &Profile, trees: &[Tree], resolution: &Resolution) -> Result<(), BuildError> {
+fn check(host: &Host<'_>, sides: Sides<'_>, trees: &[Tree], resolution: &Resolution) -> Result<(), BuildError> {
     if !resolution.ok {
-        let mut known: Vec<Cpv> = Vec::new();
+        let (mut known, mut known_there): (Vec<Cpv>, Vec<Cpv>) = (Vec::new(), Vec::new());
         for tree in trees {
-            known.extend(tree::ebuilds(&tree.path)?);
+            let ebuilds = tree::ebuilds(&tree.path)?;
+            if sides.own.trees.contains(&tree.name) {
+                known.extend(ebuilds.iter().cloned());
+            }
+            known_there.extend(ebuilds);
         }
         let all: Vec<_> = host.config.trees.iter().map(|(name, path)| (name, path.value.as_path())).collect();
-        let explain = |problem| Explanation::of(problem, profile, &known, &all);
-        let problems = resolution.problems.iter().map(explain).collect();
+        let of_side = |number| resolution.of_build_side.contains(&number);
+        let explain = |(number, problem)| {
+            let known = if of_side(number) { &known_there } else { &known };
+            Explanation::of(problem, of_side(number), sides, known, &all)
+        };
+        let problems = resolution.problems.iter().enumerate().map(explain).collect();
         return Err(BuildError::Unsolvable { problems, more: resolution.more });
     }
     let present = |file: &backend::resolution::Distfile| host.state.distfiles().join(file.name.as_str()).is_file();
@@ -350,13 +349,20 @@ pub fn output(facts: &Facts) -> Option<Output> {
     Some(Output { link, archives, tools })
 }
 
-fn decide(inputs: &Inputs<'_>, stock: &mut Stock, host: &Host<'_>, profile: &Profile) -> Result<Plan, BuildError> {
+/// Makes the plan; `finally` is applied to the request of each package.
+fn decide(
+    inputs: &Inputs<'_>,
+    stock: &mut Stock,
+    host: &Host<'_>,
+    profile: &Profile,
+    finally: impl Fn(&Cpv, Request) -> Request,
+) -> Result<Plan, BuildError> {
     let resolution = inputs.resolution;
     let mut requests = BTreeMap::new();
     for package in &resolution.packages {
         let mut request = inputs.request(package)?;
         request.set("source-date", host.source_date(profile).to_string());
-        requests.insert(package.cpv.clone(), request);
+        requests.insert(package.cpv.clone(), finally(&package.cpv, request));
     }
     let graph = Graph::new(resolution)?;
     let refused =

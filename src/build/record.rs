@@ -42,6 +42,9 @@ pub struct Status {
     pub version: u32,
     /// The run's id: its starting time in UTC and the process's number.
     pub id: String,
+    /// The run that started this one, to build what runs meanwhile; nothing where the user did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
     /// For which profile.
     pub profile: Name,
     /// What was asked for.
@@ -80,8 +83,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// Starts a run's record, whose lease says where temporary files of the run may be left.
-    pub fn start(state: &State, profile: &Name, atoms: &[String]) -> Result<Self, StateError> {
+    /// Starts a run's record, whose lease says where temporary files of the run may be left. `inside` is the run that has
+    /// started it, if one has.
+    pub fn start(state: &State, profile: &Name, atoms: &[String], inside: Option<&str>) -> Result<Self, StateError> {
         let started = now();
         let process = std::process::id();
         let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(started)).to_string();
@@ -98,6 +102,7 @@ impl Record {
         let status = Status {
             version: 1,
             id,
+            inside: inside.map(str::to_string),
             profile: profile.clone(),
             atoms: atoms.to_vec(),
             outcome: Outcome::Running,
@@ -209,11 +214,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = State::below(dir.path());
         state.prepare().unwrap();
-        let mut record = Record::start(&state, &"amd64".parse().unwrap(), &["hello".into()]).unwrap();
+        let mut record = Record::start(&state, &"amd64".parse().unwrap(), &["hello".into()], None).unwrap();
+        let within = Record::start(&state, &"amd64".parse().unwrap(), &[], Some(&record.status.id)).unwrap();
+        assert_eq!(within.status.inside.as_ref(), Some(&record.status.id));
+        let within = within.end(Outcome::Done).unwrap();
         let mut told = Vec::new();
         record.tell(Event::Step { what: "x".into() }, &mut |event| told.push(event));
         assert_eq!(told, [Event::Step { what: "x".into() }]);
         let ended = record.end(Outcome::Done).unwrap();
-        assert_eq!(runs(&state).unwrap(), [ended]);
+        assert_eq!(runs(&state).unwrap(), [ended, within]);
     }
 }

@@ -178,6 +178,8 @@ pub(super) fn spec(root: &Root, image: &Image, binds: &[Bind], step: &Step, limi
     }
     let command = Command { args, env, cwd: path("/"), terminal: false };
     let mut spec = root::spec(root, binds, &[], &command, limits, Network::None);
+    // What comes out must not depend on what the host can run.
+    root::without_hosts_emulators(&mut spec);
     if let Some(emulator) = &image.emulator {
         root::emulate(&mut spec, &emulator.machine, &emulator.program);
     }

@@ -65,7 +65,7 @@ fn note(shop: &Shop<'_>, planned: &Planned, entry: &Entry) -> Result<Entry, Buil
 }
 
 /// Returns what is known of all that is there: what a package is built with, and what that was built with.
-fn settled(shop: &Shop<'_>, ready: &BTreeMap<Cpv, Entry>) -> Settled {
+pub(super) fn settled(shop: &Shop<'_>, ready: &BTreeMap<Cpv, Entry>) -> Settled {
     let mut settled = Settled::default();
     for other in &shop.prepared.plan.packages {
         let Some(entry) = ready.get(&other.cpv) else { continue };

@@ -55,7 +55,7 @@ pub(super) fn watch(
         return Ok(watch);
     }
     let usual = Merge::default();
-    let context = ground::context(host, prepared, &usual);
+    let context = ground::context(host, prepared, ground::merge(prepared, &usual));
     let Some(image) = prepared.hidden.as_ref().and_then(|hidden| hide::folders(&context, hidden)) else {
         all_unknown("it is not known which folders the image has: its definition has no base");
         return Ok(watch);

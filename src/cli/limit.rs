@@ -32,7 +32,11 @@ What was changed is in the run's events.";
 #[derive(Debug, serde::Serialize)]
 struct Running {
     lease: String,
+    /// The run whose builds they are.
     run: Option<String>,
+    /// The run that has started that one, for packages that run while its own are built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inside: Option<String>,
     what: String,
     process: u32,
 }
@@ -71,8 +75,8 @@ pub(super) fn limit(cx: &Context, args: &Args) -> Outcome {
         for (limit, how) in &limits {
             say(&format!("{}: {limit} {how}", one.what));
         }
-        if let Some(run) = &one.run {
-            let event = Event::LimitsChanged { limits: limits.into_iter().collect() };
+        let event = Event::LimitsChanged { limits: limits.into_iter().collect() };
+        for run in one.runs() {
             build::note(&cx.state, run, &event).map_err(|e| Failure::new(Kind::System, e))?;
         }
     }
@@ -81,8 +85,11 @@ pub(super) fn limit(cx: &Context, args: &Args) -> Outcome {
 
 impl Running {
     fn matches(&self, target: &str) -> bool {
-        !target.is_empty()
-            && (self.lease.starts_with(target) || self.run.as_ref().is_some_and(|run| run.starts_with(target)))
+        !target.is_empty() && self.runs().chain([&self.lease]).any(|id| id.starts_with(target))
+    }
+
+    fn runs(&self) -> impl Iterator<Item = &String> {
+        self.run.iter().chain(&self.inside)
     }
 }
 
@@ -100,8 +107,10 @@ fn running(cx: &Context) -> Result<Vec<Running>, Failure> {
 
 fn of(lease: HeldLease, runs: &[Status]) -> Running {
     let own = |run: &&Status| run.outcome == Stands::Running && run.process == lease.record.holder;
-    let run = runs.iter().find(own).map(|run| run.id.clone());
-    Running { lease: lease.id, run, what: lease.record.purpose, process: lease.record.holder }
+    // The last: one that it was started in waits for it, and builds nothing meanwhile.
+    let run = runs.iter().rev().find(own);
+    let (run, inside) = (run.map(|run| run.id.clone()), run.and_then(|run| run.inside.clone()));
+    Running { lease: lease.id, run, inside, what: lease.record.purpose, process: lease.record.holder }
 }
 
 fn list(running: &[Running]) -> String {
@@ -121,13 +130,41 @@ fn unknown(message: &str, running: &[Running]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::Record;
+    use crate::state::{Lease, State};
+
+    #[test]
+    fn what_is_built_for_a_run_by_a_run_of_its_own_is_of_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::below(dir.path());
+        state.prepare().unwrap();
+        let [own, side] = ["sparc64", "amd64"].map(|profile| profile.parse().unwrap());
+        let outer = Record::start(&state, &own, &[], None).unwrap();
+        let inner = Record::start(&state, &side, &[], Some(&outer.status.id)).unwrap();
+        let mut lease = Lease::take(&state, "building x").unwrap();
+        lease.owns_process(std::process::id(), 0).unwrap();
+        let found = || {
+            let leases = held_leases(&state).unwrap();
+            let lease = leases.into_iter().find(|lease| !lease.record.processes.is_empty()).unwrap();
+            let one = of(lease, &build::runs(&state).unwrap());
+            (one.run, one.inside)
+        };
+        let ids = [&outer, &inner].map(|record| record.status.id.clone());
+        assert_eq!(found(), (Some(ids[1].clone()), Some(ids[0].clone())));
+        // Then its own packages are built.
+        inner.end(Stands::Done).unwrap();
+        assert_eq!(found(), (Some(ids[0].clone()), None));
+    }
 
     #[test]
     fn a_run_is_meant_by_its_id_its_leases_or_their_beginning() {
-        let one = Running { lease: "6b01-7-0".into(), run: Some("2026-7".into()), what: "x".into(), process: 7 };
+        let run = Some("2026-7".into());
+        let one = Running { lease: "6b01-7-0".into(), run, inside: None, what: "x".into(), process: 7 };
         assert!(["6b01-7-0", "6b", "2026-7", "20"].iter().all(|target| one.matches(target)));
         assert!(!["", "7", "6b01-7-01"].iter().any(|target| one.matches(target)));
-        let alone = Running { run: None, ..one };
+        let within = Running { run: Some("2027-7".into()), inside: one.run.clone(), ..one };
+        assert!(["2027-7", "2026-7", "2026"].iter().all(|target| within.matches(target)));
+        let alone = Running { run: None, inside: None, ..within };
         assert!(!alone.matches("2026-7"));
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Args {
     /// The package whose log to print: `hello`, `app-misc/hello` or with its version; without one, list the runs.
     /// With `--json`, where the log is
     package: Option<String>,
-    /// Look only at this run; its beginning is enough, and `last` is the newest
+    /// Look only at this run; its beginning is enough, and `last` is the newest that was asked for
     #[arg(long, value_name = "ID")]
     run: Option<String>,
     /// List all that is kept of what `run` and `shell` ran, not only the last ones below the runs; with `--json`, also
@@ -39,10 +39,7 @@ pub(super) fn log(cx: &Context, args: &Args) -> Outcome {
     }
     let mut runs = build::runs(&cx.state).map_err(|e| Failure::new(Kind::System, e))?;
     if let Some(id) = &args.run {
-        let newest = runs.last().map(|run| run.id.clone());
-        runs.retain(
-            |run| if id == "last" { Some(&run.id) == newest.as_ref() } else { run.id.starts_with(id.as_str()) },
-        );
+        retain(&mut runs, id);
         if runs.is_empty() {
             return Err(Failure::user(format!("no run `{id}`")).hint("`bindery log` lists the runs"));
         }
@@ -52,6 +49,17 @@ pub(super) fn log(cx: &Context, args: &Args) -> Outcome {
         None if cx.json => report::print_json(&runs),
         None => list(cx, &runs, args.run.is_none()),
     }
+}
+
+/// Leaves the runs that an id, its beginning, or `last` means: that of a run which another has started, for packages that run
+/// meanwhile, begins as the other's does.
+fn retain(runs: &mut Vec<Status>, id: &str) {
+    let newest = || runs.iter().rev().find(|run| run.inside.is_none()).map(|run| run.id.clone());
+    let one = if id == "last" { newest() } else { runs.iter().find(|run| run.id == id).map(|run| run.id.clone()) };
+    runs.retain(|run| match &one {
+        Some(one) => run.id == *one,
+        None => run.id.starts_with(id),
+    });
 }
 
 fn list(cx: &Context, runs: &[Status], with_commands: bool) -> Outcome {
@@ -135,14 +143,18 @@ fn outcome(command: &Command) -> String {
 fn print_log(cx: &Context, runs: &[Status], package: &str) -> Outcome {
     let mut found: Vec<PathBuf> = Vec::new();
     for run in runs.iter().rev() {
-        for category in fs::read_dir_if_exists(&cx.state.runs().join(&run.id)).map_err(system)? {
-            if !category.is_dir() {
-                continue;
-            }
-            for dir in fs::read_dir(&category).map_err(system)? {
-                if dir.join("log").is_file() && matches(&dir, package) {
-                    found.push(dir.join("log"));
+        let folder = cx.state.runs().join(&run.id);
+        // What only ran while others were built comes after what was asked for.
+        for folder in [&folder, &folder.join("emulated")] {
+            for category in fs::read_dir_if_exists(folder).map_err(system)?.iter().filter(|path| path.is_dir()) {
+                for dir in fs::read_dir(category).map_err(system)? {
+                    if dir.join("log").is_file() && matches(&dir, package) {
+                        found.push(dir.join("log"));
+                    }
                 }
+            }
+            if !found.is_empty() {
+                break;
             }
         }
         if !found.is_empty() {
@@ -173,4 +185,31 @@ fn matches(dir: &std::path::Path, wanted: &str) -> bool {
 
 fn system(error: fs::PathError) -> Failure {
     Failure::new(Kind::System, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::Record;
+    use crate::state::State;
+
+    #[test]
+    fn last_is_what_was_asked_for_and_an_id_is_not_the_beginning_of_that_of_a_run_inside() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::below(dir.path());
+        state.prepare().unwrap();
+        let outer = Record::start(&state, &"sparc64".parse().unwrap(), &[], None).unwrap();
+        let inner = Record::start(&state, &"amd64".parse().unwrap(), &[], Some(&outer.status.id)).unwrap();
+        let [outer, inner] = [&outer, &inner].map(|record| record.status.id.as_str());
+        let left = |id: &str| {
+            let mut runs = build::runs(&state).unwrap();
+            retain(&mut runs, id);
+            runs.into_iter().map(|run| run.id).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (left("last"), left(outer), left(inner)),
+            (vec![outer.into()], vec![outer.into()], vec![inner.into()])
+        );
+        assert_eq!((left(&outer[..8]).len(), left("x").len()), (2, 0));
+    }
 }

@@ -126,7 +126,9 @@ pub(super) fn show(cx: &Context, prepared: &Prepared) -> Outcome {
         .iter()
         .map(|planned| {
             let time = outlook.expected.get(&planned.cpv).map(|took| report::time(*took)).unwrap_or_default();
-            [verb(planned).to_string(), planned.cpv.to_string(), flags(planned), time, planned.action.to_string()]
+            let emulated = if outlook.emulated.contains_key(&planned.cpv) { "; emulated" } else { "" };
+            let why = format!("{}{emulated}", planned.action);
+            [verb(planned).to_string(), planned.cpv.to_string(), flags(planned), time, why]
         })
         .collect();
     rows.extend(outlook.keep.iter().map(|kept| {
@@ -190,6 +192,7 @@ fn about(prepared: &Prepared, planned: &Planned) -> String {
     for (number, reason) in planned.action.reasons().into_iter().enumerate() {
         line(if number == 0 { "because" } else { "" }, reason);
     }
+    line("method", prepared.method(&planned.cpv));
     line("built for", of(|other| &other.needs));
     line("run for", of(|other| &other.runtime));
     line("built with", list(names(&planned.needs)));

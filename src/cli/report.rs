@@ -117,12 +117,15 @@ impl Failure {
     }
 }
 
+/// How those say that a disk is full who run in another process, of which the text is all that there is: strerror(3), and apt.
+const FULL: [&str; 2] = ["No space left on device", "You don't have enough free space in "];
+
 /// Returns whether a full disk, or a user's full share of it, is at the bottom of an error.
 fn is_full(error: &anyhow::Error) -> bool {
     let mut kinds = error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).map(io::Error::kind);
     // What happened in another process comes as its text.
     kinds.any(|kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
-        || error.chain().any(|e| e.to_string().contains("No space left on device"))
+        || error.chain().any(|e| FULL.iter().any(|text| e.to_string().contains(text)))
 }
 
 impl From<ConfigError> for Failure {
@@ -237,6 +240,10 @@ mod tests {
         };
         assert!(full(io::ErrorKind::StorageFull) && !full(io::ErrorKind::NotFound));
         assert!(is_full(&anyhow::anyhow!("cp: cannot write: No space left on device").context("more")));
+        assert!(is_full(
+            &anyhow::anyhow!("E: You don't have enough free space in /var/cache/apt/archives/.").context("more")
+        ));
+        assert!(!is_full(&anyhow::anyhow!("E: Unable to locate package free-space")));
     }
 
     #[test]

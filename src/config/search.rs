@@ -15,27 +15,13 @@ use std::sync::Arc;
 
 use crate::atom::Name;
 use crate::config::diagnostic::Source;
+use crate::config::shipped;
 use crate::config::suggest::{closest, listed};
 use crate::fs::{self, PathError};
 use crate::state::State;
 
 /// The name of the file that makes a folder a project.
 pub(super) const CONFIG_FILE: &str = "bindery.toml";
-
-/// What is built in: kind, name, text.
-const EMBEDDED: &[(Kind, &str, &str)] = &[
-    (Kind::Profile, "amd64", include_str!("../../profiles/amd64.toml")),
-    (Kind::Profile, "arm64", include_str!("../../profiles/arm64.toml")),
-    (Kind::Profile, "sparc64", include_str!("../../profiles/sparc64.toml")),
-    (Kind::Profile, "x86-64-v2", include_str!("../../profiles/x86-64-v2.toml")),
-    (Kind::Profile, "x86-64-v3", include_str!("../../profiles/x86-64-v3.toml")),
-    (Kind::Profile, "x86-64-v4", include_str!("../../profiles/x86-64-v4.toml")),
-    (Kind::Image, "debian-portage", include_str!("../../images/debian-portage.toml")),
-    (Kind::Image, "debian-portage-arm64", include_str!("../../images/debian-portage-arm64.toml")),
-    (Kind::Image, "debian-portage-cross-sparc64", include_str!("../../images/debian-portage-cross-sparc64.toml")),
-    (Kind::Image, "native-tools-arm64", include_str!("../../images/native-tools-arm64.toml")),
-    (Kind::Image, "qemu-user", include_str!("../../images/qemu-user.toml")),
-];
 
 /// The `bindery.toml` that is built in.
 const DEFAULTS: &str = include_str!("defaults.toml");
@@ -50,6 +36,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Returns the names and texts of those that come with the program.
+    fn shipped(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Profile => shipped::PROFILES,
+            Self::Image => shipped::IMAGES,
+        }
+    }
+
     fn folder(self) -> &'static str {
         match self {
             Self::Profile => "profiles",
@@ -125,8 +119,8 @@ impl Search {
                 return Ok(Found { name: name.clone(), path, embedded: None });
             }
         }
-        let embedded = EMBEDDED.iter().find(|(k, n, _)| *k == kind && *n == name.as_str());
-        if let Some((_, _, text)) = embedded {
+        let embedded = kind.shipped().iter().find(|(known, _)| *known == name.as_str());
+        if let Some((_, text)) = embedded {
             return Ok(Found::embedded(kind, name.clone(), text));
         }
         let known = self.list(kind)?.into_iter().map(|found| found.name).collect();
@@ -149,7 +143,7 @@ impl Search {
                 }
             }
         }
-        for (_, name, text) in EMBEDDED.iter().filter(|(k, _, _)| *k == kind) {
+        for (name, text) in kind.shipped() {
             add(Found::embedded(kind, name.parse().expect("built-in names are names"), text));
         }
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -255,7 +249,7 @@ mod tests {
             error.hints(),
             [
                 "did you mean `amd64`?",
-                "known profiles: `amd64`, `arm64`, `sparc64`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4`",
+                "known profiles: `amd64`, `arm64`, `armv7`, `i686`, `ppc64le`, `riscv64`, `s390x`, `sparc64`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4`",
                 "searched for `amd46.toml` in `/nowhere/profiles`"
             ]
         );

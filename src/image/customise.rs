@@ -21,7 +21,7 @@ const FILE_MAX: u64 = 16 << 20;
 
 /// Does to the root in the folder `root` what the definition says.
 pub(super) fn customise(root: &Path, recipe: &Recipe) -> Result<(), CustomiseError> {
-    let root = Root(Beneath::open(root)?);
+    let root = Root::open(root)?;
     for path in &recipe.drop {
         let pattern: Vec<&OsStr> = components(path);
         root.drop(root.0.folder(Path::new("")).map_err(root.fail("open", path))?, &pattern, path)?;
@@ -59,9 +59,35 @@ pub(super) fn customise(root: &Path, recipe: &Recipe) -> Result<(), CustomiseErr
     Ok(())
 }
 
-struct Root(Beneath);
+/// A root in which no link is followed.
+pub(super) struct Root(Beneath);
 
 impl Root {
+    pub(super) fn open(root: &Path) -> Result<Self, CustomiseError> {
+        Ok(Self(Beneath::open(root)?))
+    }
+
+    /// Moves a file or folder; the folders above are made.
+    pub(super) fn rename(&self, from: &RootPath, to: &RootPath) -> Result<(), CustomiseError> {
+        let ((old, name), (new, other)) = (self.parent(from)?, self.parent(to)?);
+        rustix::fs::renameat(&old, name, &new, other).map_err(self.fail("move", from))
+    }
+
+    /// Opens a file that is there, to be read and written.
+    pub(super) fn file(&self, path: &RootPath) -> Result<File, CustomiseError> {
+        let (parent, name) = self.parent(path)?;
+        self.open_in(&parent, &name, path)
+    }
+
+    fn open_in(&self, parent: &OwnedFd, name: &OsStr, path: &RootPath) -> Result<File, CustomiseError> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(|e| match e {
+            Errno::LOOP => CustomiseError::Link(path.clone()),
+            e => self.fail("open", path)(e),
+        })?;
+        Ok(file.into())
+    }
+
     fn fail(&self, action: &'static str, path: &RootPath) -> impl FnOnce(Errno) -> CustomiseError {
         let error = self.0.fail::<Errno>(action, relative(path));
         move |e| error(e).into()
@@ -123,9 +149,7 @@ impl Root {
 
     /// Returns a file's text, its mode and its owners.
     fn read(&self, parent: &OwnedFd, name: &OsStr, path: &RootPath) -> Result<(String, File), CustomiseError> {
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file: File =
-            rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(self.fail("open", path))?.into();
+        let file = self.open_in(parent, name, path)?;
         let mut text = String::new();
         (&file).take(FILE_MAX).read_to_string(&mut text).map_err(self.0.fail("read", relative(path)))?;
         Ok((text, file))

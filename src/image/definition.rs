@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::cross::{self, Cross};
 use crate::atom::{Name, RootPath};
+use crate::config::shipped::{IMAGES, SHARED};
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
 
+mod keys;
 mod parts;
 
 pub use parts::{Archive, Folder, Group, Replacement, SourceDate, Text, User, Wheel, Word};
@@ -21,15 +23,6 @@ const MAKER: u32 = 1;
 /// The versions of the format that are read.
 const VERSION: u32 = 1;
 
-/// Definitions that come with the program, for when no folder has one of that name.
-const SHIPPED: [(&str, &str); 5] = [
-    ("debian-portage", include_str!("../../images/debian-portage.toml")),
-    ("debian-portage-arm64", include_str!("../../images/debian-portage-arm64.toml")),
-    ("debian-portage-cross-sparc64", include_str!("../../images/debian-portage-cross-sparc64.toml")),
-    ("native-tools-arm64", include_str!("../../images/native-tools-arm64.toml")),
-    ("qemu-user", include_str!("../../images/qemu-user.toml")),
-];
-
 /// One image's definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
@@ -37,7 +30,7 @@ pub struct Definition {
     pub name: Name,
     /// The file; nothing for one that comes with the program.
     pub file: Option<PathBuf>,
-    /// The definition that it stands on, if any; what that says is in `recipe`.
+    /// The nearest definition that it stands on and that is an image by itself, if any; what those say is in `recipe`.
     pub inherits: Option<Name>,
     /// What it says.
     pub recipe: Recipe,
@@ -158,10 +151,12 @@ pub enum Kind {
 impl Recipe {
     /// Reads a definition's text.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        Self::checked(toml::from_str(text)?)
+        Self::checked(toml::from_str(text)?, text)
     }
 
-    fn checked(recipe: Self) -> Result<Self, toml::de::Error> {
+    /// Checks a recipe, of which this text is the definition's own part.
+    fn checked(recipe: Self, own: &str) -> Result<Self, toml::de::Error> {
+        keys::check(own, recipe.kind)?;
         recipe.check().map_err(serde::de::Error::custom)?;
         Ok(recipe)
     }
@@ -192,8 +187,9 @@ impl Recipe {
                 return Err(format!("{mode:#o} is no mode of a file"));
             }
         }
-        if (self.kind == Kind::DebianFiles) == self.keep.is_empty() {
-            return Err("`keep` says what an image of kind `debian-files` has, and belongs to no other".to_string());
+        keys::check_all(self)?;
+        if self.kind == Kind::DebianFiles && self.keep.is_empty() {
+            return Err("`keep` says what an image of kind `debian-files` has, and it is not there".to_string());
         }
         if self.cross.as_ref().is_some_and(|cross| cross.sysroot.to_string() == "/") {
             return Err("the sysroot of `[cross]` is the root itself, which is the build side's".to_string());
@@ -241,11 +237,16 @@ impl Definition {
         }
     }
 
-    /// Returns the names of all definitions, sorted.
+    /// Returns the names of all images that are defined, sorted: without what is only shared by others.
     pub fn names(folders: &[PathBuf]) -> Result<Vec<Name>, DefinitionError> {
-        let mut names: Vec<Name> = SHIPPED.iter().filter_map(|(name, _)| name.parse().ok()).collect();
+        let mut names: Vec<Name> = IMAGES.iter().filter_map(|(name, _)| name.parse().ok()).collect();
         for dir in folders {
-            let stem = |file: PathBuf| file.file_name()?.to_str()?.strip_suffix(".toml")?.parse().ok();
+            let stem = |file: PathBuf| {
+                let name = file.file_name()?.to_str()?.strip_suffix(".toml")?.parse().ok()?;
+                // One that cannot be read is told to whoever names it.
+                let text = fs::read_to_string(&file).unwrap_or_default();
+                (!cross::is_shared(&text)).then_some(name)
+            };
             names.extend(fs::read_dir_if_exists(dir)?.into_iter().filter_map(stem));
         }
         names.sort();
@@ -256,8 +257,10 @@ impl Definition {
     fn read(name: Name, text: &str, file: Option<PathBuf>, folders: &[PathBuf]) -> Result<Self, DefinitionError> {
         let shown = file.as_ref().map_or_else(|| format!("{name}.toml (shipped)"), |file| file.display().to_string());
         let parse = |source| DefinitionError::Parse { file: shown.clone(), source: Box::new(source) };
-        // Whole, so that what is wrong is told with its place, unless it stands on another.
-        if !toml::from_str::<toml::Table>(text).is_ok_and(|table| table.contains_key("inherits")) {
+        // Whole, so that what is wrong is told with its place, unless it stands on another, or others on it.
+        let is_part =
+            |table: toml::Table| ["inherits", "parameters", "with"].iter().any(|key| table.contains_key(*key));
+        if !toml::from_str(text).is_ok_and(is_part) {
             let recipe = Recipe::parse(text).map_err(parse)?;
             return Ok(Self { name, file, inherits: None, recipe });
         }
@@ -266,7 +269,7 @@ impl Definition {
                 Unread::Wrong(source) => parse(source),
                 Unread::Other(error) => *error,
             })?;
-        let recipe = table.try_into().and_then(Recipe::checked).map_err(parse)?;
+        let recipe = table.try_into().and_then(|recipe| Recipe::checked(recipe, text)).map_err(parse)?;
         Ok(Self { name, file, inherits, recipe })
     }
 
@@ -276,7 +279,7 @@ impl Definition {
         if let Some(file) = folders.iter().map(|dir| dir.join(&file)).find(|file| file.is_file()) {
             return Ok(Some((fs::read_to_string(&file)?, Some(file))));
         }
-        let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == name.as_str());
+        let shipped = IMAGES.iter().chain(SHARED).find(|(shipped, _)| *shipped == name.as_str());
         Ok(shipped.map(|(_, text)| ((*text).to_string(), None)))
     }
 

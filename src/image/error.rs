@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::fs::PathError;
 use crate::layer::LayerError;
 use crate::process::ProcessError;
+use crate::sandbox;
 use crate::state::{self, StateError};
 
 /// An image cannot be made or used.
@@ -93,6 +94,32 @@ pub enum ImageError {
         /// Debian's name of its architecture.
         architecture: Word,
     },
+    /// Nobody runs its programs.
+    #[error(
+        "the image `{name}` is for {architecture}, whose programs neither this machine nor any emulator that bindery knows of can \
+         run; images can be for {}; for another machine, cross build (docs/cross.md)",
+        sandbox::architectures().collect::<Vec<_>>().join(", ")
+    )]
+    NoMachine {
+        /// The image.
+        name: Name,
+        /// Debian's name of its architecture.
+        architecture: Word,
+    },
+    /// The emulators do not have that one.
+    #[error(
+        "the image `{image}` has no `{program}`: of emulators it keeps {}; write one that has `inherits = \"{image}\"` and \
+         `keep = [\"{program}\"]`, and name that as `emulator`",
+        or_none(has)
+    )]
+    NoEmulator {
+        /// The image of emulators.
+        image: Name,
+        /// What it lacks.
+        program: String,
+        /// Those it has.
+        has: String,
+    },
     /// What is named as native tools is none.
     #[error(
         "image `{image}` has `native-tools = \"{tools}\"`, and that is no image of kind `debian-files` of this machine's architecture; \
@@ -114,6 +141,19 @@ pub enum ImageError {
         image: Name,
         /// The tools.
         tools: Name,
+        /// Packages, with both versions.
+        differing: String,
+    },
+    /// What was built in one image is not for another.
+    #[error(
+        "what was built in the image `{other}` may not run in the image `{image}`, which was made of other packages: {differing}; \
+         `bindery image make {other}` and `bindery image make {image}` make both of the newest"
+    )]
+    OtherGround {
+        /// The image.
+        image: Name,
+        /// The one that it was built in.
+        other: Name,
         /// Packages, with both versions.
         differing: String,
     },
@@ -199,4 +239,14 @@ pub enum ImageError {
 
 fn or_none(text: &str) -> &str {
     if text.is_empty() { "none" } else { text }
+}
+
+impl ImageError {
+    /// Returns whether it is about this host, whatever image is made.
+    pub fn is_of_host(&self) -> bool {
+        matches!(
+            self,
+            Self::Path(_) | Self::State(_) | Self::Busy(_) | Self::Layer(_) | Self::Space { .. } | Self::Field(_)
+        )
+    }
 }

@@ -3,15 +3,39 @@
 //!
 //! Runs inside the id range, in the scratch folder, like [`super::inside`].
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::customise::{customise, matches};
+use super::customise::{Root, customise, matches};
 use super::definition::{Recipe, Replacement};
-use super::inside;
+use super::{ImageError, inside};
+use crate::atom::{Name, RootPath};
 use crate::fs;
 use crate::process::chain;
+
+impl Recipe {
+    /// Refuses an image of files, of this name, that does not keep the emulator for a machine, in qemu's words.
+    pub fn check_emulator(&self, name: &Name, machine: &str) -> Result<(), ImageError> {
+        let program = format!("/usr/bin/qemu-{machine}");
+        let keeps = |pattern: &RootPath| {
+            let (pattern, path) = (pattern.as_path().iter(), Path::new(&program).iter());
+            // What is below a path that is kept is kept as well.
+            pattern.clone().count() <= path.clone().count()
+                && pattern.zip(path).all(|(part, name)| matches(part.as_bytes(), name.as_bytes()))
+        };
+        if self.keep.iter().any(keeps) {
+            return Ok(());
+        }
+        let kept = self.keep.iter().map(ToString::to_string);
+        let has = kept.filter_map(|path| path.strip_prefix("/usr/bin/qemu-").map(|name| format!("qemu-{name}")));
+        let has = has.collect::<Vec<_>>().join(", ");
+        Err(ImageError::NoEmulator { image: name.clone(), program, has })
+    }
+}
 
 /// Makes `root` in the working folder of the packages in `repo/`, and keeps of it what the definition says.
 pub(super) fn unpack(recipe: &Recipe) -> Result<(), String> {
@@ -30,21 +54,24 @@ pub(super) fn unpack(recipe: &Recipe) -> Result<(), String> {
     if let Some(missing) = (0..patterns.len()).find(|number| !kept.contains(number)) {
         return Err(format!("none of the packages has `{}`, which the definition keeps", recipe.keep[missing]));
     }
-    for change in &recipe.strings {
-        replace(root, change)?;
-    }
-    for (from, to) in &recipe.moves {
-        let [from, to] = [from, to].map(|path| path.on(root));
-        fs::create_dir_all(to.parent().unwrap_or(root)).and_then(|()| fs::rename(&from, &to)).map_err(|e| chain(&e))?;
-    }
+    alter(root, &recipe.strings, &recipe.moves)?;
     customise(root, recipe).map_err(|e| chain(&e))
 }
 
+/// Changes strings of programs, then moves what is to be somewhere else. No link of a package's is followed: it may lead to the
+/// host's files.
+fn alter(root: &Path, strings: &[Replacement], moves: &BTreeMap<RootPath, RootPath>) -> Result<(), String> {
+    let root = Root::open(root).map_err(|e| chain(&e))?;
+    strings.iter().try_for_each(|change| replace(&root, change))?;
+    moves.iter().try_for_each(|(from, to)| root.rename(from, to)).map_err(|e| chain(&e))
+}
+
 /// Changes every string of a program that is `text`, and nothing else; what is shorter ends earlier.
-fn replace(root: &Path, Replacement { path, text, with }: &Replacement) -> Result<(), String> {
+fn replace(root: &Root, Replacement { path, text, with }: &Replacement) -> Result<(), String> {
     let failed = |why: &str| format!("cannot change `{text}` in `{path}`: {why}");
-    let file = path.on(root);
-    let mut bytes = fs::read(&file).map_err(|e| chain(&e))?;
+    let mut file = root.file(path).map_err(|e| chain(&e))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|e| failed(&e.to_string()))?;
     if text.is_empty() || with.len() > text.len() || [text, with].iter().any(|text| text.contains('\0')) {
         return Err(failed("what is to stand there is longer"));
     }
@@ -63,7 +90,7 @@ fn replace(root: &Path, Replacement { path, text, with }: &Replacement) -> Resul
         place.fill(0);
         place[..with.len()].copy_from_slice(with.as_bytes());
     }
-    fs::write(&file, bytes).map_err(|e| chain(&e))
+    file.write_all_at(&bytes, 0).map_err(|e| failed(&e.to_string()))
 }
 
 /// Removes from a folder what no pattern leads to; returns which patterns led to something.
@@ -111,11 +138,58 @@ mod tests {
             text: text.to_string(),
             with: with.to_string(),
         };
-        replace(dir.path(), &change("/old/path", "/new")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        replace(&root, &change("/old/path", "/new")).unwrap();
         let wanted = b"\0/new\0\0\0\0\0\0\0/old/path/more\0very/old/path\0\0/new\0\0\0\0\0\0";
         assert_eq!(fs::read(&file).unwrap(), wanted);
-        assert!(replace(dir.path(), &change("/old/path", "/new")).unwrap_err().contains("no such string"));
-        assert!(replace(dir.path(), &change("/new", "/longer")).unwrap_err().contains("longer"));
+        assert!(replace(&root, &change("/old/path", "/new")).unwrap_err().contains("no such string"));
+        assert!(replace(&root, &change("/new", "/longer")).unwrap_err().contains("longer"));
+    }
+
+    #[test]
+    fn an_image_of_emulators_that_lacks_one_is_refused_with_the_way_to_have_it() {
+        let name: Name = "qemu-user".parse().unwrap();
+        let mut recipe = crate::image::Definition::find(&name, &[]).unwrap().recipe;
+        assert!(recipe.check_emulator(&name, "sparc64").is_ok());
+        let error = recipe.check_emulator(&name, "loongarch64").unwrap_err().to_string();
+        for part in ["no `/usr/bin/qemu-loongarch64`", "qemu-sparc64", "`inherits = \"qemu-user\"`", "`keep = [\""] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        for pattern in ["/usr/bin/qemu-*", "/usr/bin", "/usr/*/qemu-loongarch64"] {
+            recipe.keep = vec![pattern.parse().unwrap()];
+            assert!(recipe.check_emulator(&name, "loongarch64").is_ok(), "{pattern}");
+        }
+        recipe.keep = vec!["/usr/bin/qemu-loongarch64/x".parse().unwrap()];
+        assert!(recipe.check_emulator(&name, "loongarch64").is_err());
+    }
+
+    #[test]
+    fn no_link_of_a_package_leads_out_of_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let [root, outside] = ["root", "outside"].map(|name| dir.path().join(name));
+        for folder in [&root.join("usr"), &outside] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(&outside.join("tool"), b"\0/old\0").unwrap();
+        fs::write(&root.join("usr/own"), b"\0/old\0").unwrap();
+        fs::symlink(&outside, &root.join("usr/bin")).unwrap();
+        fs::symlink(&outside.join("tool"), &root.join("usr/tool")).unwrap();
+        let path = |path: &str| path.parse::<RootPath>().unwrap();
+        let change = |at: &str| Replacement { path: path(at), text: "/old".into(), with: "/new".into() };
+        let moved = |from: &str, to: &str| BTreeMap::from([(path(from), path(to))]);
+        for at in ["/usr/bin/tool", "/usr/tool"] {
+            let said = alter(&root, &[change(at)], &BTreeMap::new()).unwrap_err();
+            assert!(said.contains("leads through a link"), "{said}");
+        }
+        for (from, to) in [("/usr/bin/tool", "/usr/mine"), ("/usr/own", "/usr/bin/own")] {
+            assert!(alter(&root, &[], &moved(from, to)).unwrap_err().contains("leads through a link"), "{from} {to}");
+        }
+        assert_eq!(fs::read(&outside.join("tool")).unwrap(), b"\0/old\0");
+        assert_eq!(fs::read_dir(&outside).unwrap().len(), 1);
+        // A link itself may be moved, as any file.
+        alter(&root, &[change("/usr/own")], &moved("/usr/tool", "/usr/lib/x/link")).unwrap();
+        assert_eq!(fs::read(&root.join("usr/own")).unwrap(), b"\0/new\0");
+        assert!(fs::symlink_metadata(&root.join("usr/lib/x/link")).unwrap().is_symlink());
     }
 
     #[test]

@@ -3,11 +3,14 @@
 //! They lie in a layer directly on top of the image's own: packages that are built bring their own versions of programs, and
 //! those count. What is the same in both must come of the same sources, or the output would not be the same.
 
-use super::{Image, ImageError};
+use super::{Deb, Image, ImageError};
 use crate::digest::Digest;
 
 /// Where the native tools have an interpreter for the package manager, which is for no build to find.
 pub const FOLDER: &str = "/usr/lib/bindery/native";
+
+/// How many packages that differ are named.
+const SHOWN: usize = 6;
 
 impl Image {
     /// Returns the image with native tools on top.
@@ -30,6 +33,36 @@ impl Image {
         let layers = tools.layers.iter().chain(&self.layers).cloned().collect();
         Ok(Self { ground, layers, plain: Some(Box::new(self.clone())), ..self })
     }
+}
+
+impl Image {
+    /// Refuses to have run in this image what was built in another: each of the other's packages must be here, of the same
+    /// version but for what Debian has mended since.
+    pub fn runs_what_is_built_in(&self, other: &Image) -> Result<(), ImageError> {
+        if self.digest == other.digest {
+            return Ok(());
+        }
+        let differs = |theirs: &Deb| {
+            let own = self.origin.debs.iter().find(|deb| deb.name == theirs.name);
+            match own.map(|own| own.version.as_str()) {
+                Some(own) if upstream(own) == upstream(theirs.version.as_str()) => None,
+                own => Some(format!("`{}` {} and {}", theirs.name, own.unwrap_or("(none)"), theirs.version)),
+            }
+        };
+        let differing: Vec<String> = other.origin.debs.iter().filter_map(differs).collect();
+        if differing.is_empty() {
+            return Ok(());
+        }
+        let (image, other, more) = (self.name.clone(), other.name.clone(), differing.len().saturating_sub(SHOWN));
+        let shown = differing.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        let differing = if more == 0 { shown } else { format!("{shown} and {more} more") };
+        Err(ImageError::OtherGround { image, other, differing })
+    }
+}
+
+/// Returns a version without Debian's revision (Debian policy 5.6.12).
+fn upstream(version: &str) -> &str {
+    version.rsplit_once('-').map_or(version, |(upstream, _)| upstream)
 }
 
 /// Returns the version of the source package: a rebuild of a binary one adds `+bN` (Debian policy 5.6.12), and a cross compiler
@@ -85,6 +118,18 @@ mod tests {
             error.contains("`sed` 4.9-2 and 4.9-2+deb13u1") && error.contains("bindery image make tools"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_was_built_in_another_image_runs_where_all_of_that_is() {
+        let side = image("side", &[("libc6", "2.41-12"), ("sed", "4.9-2")]);
+        let own = |debs| image("own", debs);
+        assert!(side.runs_what_is_built_in(&side).is_ok());
+        let more = own(&[("libc6", "2.41-12+deb13u1"), ("sed", "4.9-2"), ("gcc-cross", "14")]);
+        assert!(more.runs_what_is_built_in(&side).is_ok());
+        let error = own(&[("libc6", "2.42-1")]).runs_what_is_built_in(&side).unwrap_err().to_string();
+        assert!(error.contains("`libc6` 2.42-1 and 2.41-12, `sed` (none) and 4.9-2"), "{error}");
+        assert!(error.contains("`bindery image make side` and `bindery image make own`"), "{error}");
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub(in crate::layer) mod refresh;
 pub const MOST: usize = 320;
 
 /// Returns the layers of a root, top first and relative to [`crate::state::State::state`], that has packages on the
-/// image: `layers` in the order in which they would be merged. What has to be made for them is made, if it is not there yet.
+/// image: `layers` in the order in which they would be merged. What has to be made for them is made, if it is not there yet. Where
+/// the context's packages are merged below a folder, some of the layers are.
 pub fn stack(cx: &Context<'_>, layers: &[Layer], cancel: &AtomicBool) -> Result<Vec<PathBuf>, StackError> {
     if layers.len() > MOST {
         return Err(StackError::TooMany { count: layers.len() });
@@ -46,7 +47,7 @@ pub fn stack(cx: &Context<'_>, layers: &[Layer], cancel: &AtomicBool) -> Result<
     }
     check(&records)?;
     // Those it follows from, and no others, so that many stacks share one.
-    let of = layers.iter().zip(&records).filter(|(_, (_, record))| matters::matters(record));
+    let of = layers.iter().zip(&records).filter(|(_, (_, record))| matters::matters(record, cx.merge.below()));
     let (of, accounts): (Vec<Layer>, Vec<_>) = of.map(|(layer, (_, record))| (layer.clone(), &record.accounts)).unzip();
     let refresh = refresh::key(cx, &of);
     if record(cx, &refresh)?.is_none() {

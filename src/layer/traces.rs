@@ -35,7 +35,8 @@ pub enum Traces {
     TooMany,
 }
 
-/// Returns where it shows that some packages of a stack are used, by package; `image` are all folders that the image has.
+/// Returns where it shows that some packages of a stack are used, by package; `image` are all folders that the image has. The
+/// packages are merged as the context says, which may be below a folder.
 pub fn traces(
     cx: &Context<'_>,
     layers: &[Layer],
@@ -55,7 +56,7 @@ pub fn traces(
     }
     let own = |folder: &str| !folder.is_empty() && !image.contains(folder) && !shared.contains(folder);
     let mut all: Vec<(&Cpv, BTreeSet<String>)> =
-        files.into_iter().map(|(cpv, files)| (cpv, select(&files, own))).collect();
+        files.into_iter().map(|(cpv, files)| (cpv, select(&files, cx.merge.below(), own))).collect();
     // As many packages as can be.
     all.sort_by_key(|(_, traces)| traces.len());
     let mut left = ALL;
@@ -69,17 +70,26 @@ pub fn traces(
     Ok(all.into_iter().map(&mut fit).collect())
 }
 
-/// Returns folders of a package's own, and its files elsewhere.
-fn select(files: &BTreeSet<String>, own: impl Fn(&str) -> bool) -> BTreeSet<String> {
+/// Returns folders of a package's own, and its files elsewhere; it was merged `below` a folder.
+fn select(files: &BTreeSet<String>, below: &str, own: impl Fn(&str) -> bool) -> BTreeSet<String> {
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_string();
     let telling = files
         .iter()
-        .filter(|path| !SILENT.iter().any(|folder| path.starts_with(folder)) && !name(path).starts_with(".keep"));
+        .filter(|path| !SILENT.iter().any(|folder| within(path, below).starts_with(folder)))
+        .filter(|path| !name(path).starts_with(".keep"));
     let trace = |path: &String| match path.rsplit_once('/') {
         Some((folder, _)) if own(folder) => folder.to_string(),
         _ => path.clone(),
     };
     telling.map(trace).collect()
+}
+
+/// Returns a path in the folder that packages are merged below, or as it is where it is not there.
+pub(in crate::layer) fn within<'a>(path: &'a str, below: &str) -> &'a str {
+    if below.is_empty() {
+        return path;
+    }
+    path.strip_prefix(below).and_then(|path| path.strip_prefix('/')).unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -101,9 +111,19 @@ mod tests {
             "file",
         ];
         let files: BTreeSet<String> = files.map(str::to_string).into();
-        let found = select(&files, |folder| folder.contains("/own"));
+        let found = select(&files, "", |folder| folder.contains("/own"));
         let expected = ["file", "usr/bin/tool", "usr/include/own", "usr/include/own/deep", "usr/include/shared/d.h"];
         assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
-        assert!(select(&["usr/share/doc/x/y".to_string()].into(), |_| true).is_empty());
+        assert!(select(&["usr/share/doc/x/y".to_string()].into(), "", |_| true).is_empty());
+    }
+
+    #[test]
+    fn below_a_sysroot_it_is_the_same_files_that_say_nothing() {
+        let files = ["usr/s/var/db/pkg/c/lib-1/CONTENTS", "usr/s/usr/share/doc/lib/README", "usr/s/usr/include/lib.h"];
+        let files: BTreeSet<String> = files.map(str::to_string).into();
+        let found = |below| select(&files, below, |_| false).into_iter().collect::<Vec<_>>();
+        assert_eq!(found("usr/s"), ["usr/s/usr/include/lib.h"]);
+        assert_eq!(found("usr/other").len(), 3);
+        assert_eq!(["usr/s/x", "usr/sx", "x"].map(|path| within(path, "usr/s")), ["x", "usr/sx", "x"]);
     }
 }

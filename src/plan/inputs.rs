@@ -78,10 +78,7 @@ impl Inputs<'_> {
         for (name, value) in &package.env {
             request.set(format!("env {name}"), value);
         }
-        for (role, packages) in self.toolchain {
-            request.set(format!("toolchain {role}"), packages);
-        }
-        request.set("image", self.image.to_string());
+        request.set_image(self.toolchain, self.image);
         self.tree(package, &mut request)?;
         self.configuration(package, &mut request)?;
         for file in &package.distfiles {

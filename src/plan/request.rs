@@ -9,6 +9,7 @@
 //! toolchain ROLE                                 packages of the image and their versions ([`super::toolchain`])
 //! image                                          a digest of what the image's definition sets up beside packages
 //! ebuild  files  eclass NAME  bashrc  patches    digests of what the tree and the configuration have
+//! method                                         `emulated`, where others of the run are cross built
 //! asks                                           the ebuild may ask for versions and flags of what is installed
 //! distfile NAME                                  the Manifest's digest
 //! dependency CATEGORY/NAME:SLOT                  what was in the build root, with its sub-slot, and of its output digest
@@ -89,6 +90,27 @@ impl Request {
     /// Adds a part.
     pub fn set(&mut self, part: impl Into<String>, value: impl Into<String>) {
         self.parts.insert(part.into(), value.into());
+    }
+
+    /// Sets what of the image counts: the toolchain by role, and a digest of what its definition sets up.
+    pub fn set_image(&mut self, toolchain: &BTreeMap<String, String>, setup: &Digest) {
+        self.parts.retain(|part, _| !part.starts_with("toolchain "));
+        for (role, packages) in toolchain {
+            self.set(format!("toolchain {role}"), packages);
+        }
+        self.set("image", setup.to_string());
+    }
+
+    /// Returns the ebuild's digest.
+    pub fn ebuild(&self) -> &str {
+        self.parts.get("ebuild").map(String::as_str).unwrap_or_default()
+    }
+
+    /// Returns a part that says from which sources and with which flags a package is built, and that is another one in `other`.
+    pub fn differs_in_source<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
+        const SOURCES: [&str; 6] = ["use", "ebuild", "files", "eclass", "distfile", "patches"];
+        let kind = |part: &str| part.split(' ').next().unwrap_or_default().to_string();
+        self.differences(other).into_iter().find(|part| SOURCES.contains(&kind(part).as_str())).map(String::as_str)
     }
 
     /// Adds what ran on the build side of a cross build.

@@ -2,6 +2,8 @@ use super::*;
 use crate::backend::resolution::Kind;
 use crate::plan::fixture::resolution;
 
+mod given;
+
 const BUILD: &[Kind] = &[Kind::Build];
 
 fn cpv(name: &str) -> Cpv {
@@ -22,6 +24,7 @@ struct World {
     others: BTreeMap<Name, Pool>,
     share: bool,
     policy: Policy,
+    given: BTreeMap<Cpv, BuildId>,
 }
 
 /// Returns an output digest that three letters stand for.
@@ -44,6 +47,7 @@ impl World {
             others: BTreeMap::new(),
             share: true,
             policy: Policy::default(),
+            given: BTreeMap::new(),
         }
     }
 
@@ -54,6 +58,7 @@ impl World {
             share: self.share,
             policy: self.policy,
             side: Side::default(),
+            given: self.given.clone(),
         }
     }
 

@@ -33,6 +33,7 @@ pub struct ProfileFile {
     pub(super) arch: Option<Spanned<Arch>>,
     pub(super) chost: Option<Spanned<Chost>>,
     pub(super) method: Option<Spanned<Method>>,
+    pub(super) cross_image: Option<Spanned<Name>>,
     pub(super) build_side: Option<Spanned<Name>>,
     #[serde(default)]
     pub(super) flags: FlagsTable,

@@ -25,6 +25,7 @@ pub(super) struct Merged {
     pub(super) arch: Option<At<Arch>>,
     pub(super) chost: Option<At<Chost>>,
     pub(super) method: Option<At<Method>>,
+    pub(super) cross_image: Option<At<Name>>,
     pub(super) build_side: Option<At<Name>>,
     pub(super) cflags: Option<At<Options>>,
     pub(super) cxxflags: Option<At<Options>>,
@@ -83,6 +84,7 @@ impl Merged {
         over(&mut self.arch, file.arch, source);
         over(&mut self.chost, file.chost, source);
         over(&mut self.method, file.method, source);
+        over(&mut self.cross_image, file.cross_image, source);
         over(&mut self.build_side, file.build_side, source);
         over(&mut self.cflags, flags.cflags, source);
         over(&mut self.cxxflags, flags.cxxflags, source);

@@ -9,15 +9,15 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Natively where the image is of the profile's architecture; otherwise the first that the image can: cross, then
-    /// emulated.
+    /// Natively where this machine runs what the image has for the profile's architecture. Otherwise cross, where an image
+    /// can, and each package that does not cross build emulated, with native tools and then without.
     #[default]
     Auto,
-    /// By the image's own compiler, for the architecture of the image.
+    /// By the image's own compiler, for the architecture of the image; where that is emulated, with native tools.
     Native,
     /// By a compiler that runs on this machine and writes for the profile's (`docs/cross.md`).
     Cross,
-    /// In a root of the profile's architecture, whose programs are emulated.
+    /// In a root of the profile's architecture, all of whose programs are emulated.
     Emulated,
 }
 

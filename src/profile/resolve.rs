@@ -115,13 +115,9 @@ fn finish(
     let defaults = &config.defaults;
 
     let image = merged.image.or(defaults.image.clone()).ok_or_else(|| missing("image", "\"NAME\""))?;
-    match config.search.find(Kind::Image, &image.value) {
-        Ok(_) => {}
-        Err(SearchError::Unknown(unknown)) => {
-            let complaint = image.complain(unknown.to_string(), "expected the name of an image");
-            return Err(unknown.hints().into_iter().fold(complaint, Diagnostic::hint).into());
-        }
-        Err(SearchError::Path(error)) => return Err(error.into()),
+    check_image(&image, config)?;
+    if let Some(cross) = &merged.cross_image {
+        check_image(cross, config)?;
     }
 
     let trees = merged.trees.or(defaults.trees.clone()).ok_or_else(|| {
@@ -253,6 +249,7 @@ fn finish(
         arch,
         chost: chost.value,
         method: places.take("method", merged.method).unwrap_or_default(),
+        cross_image: places.take("cross-image", merged.cross_image),
         build_side: places.take("build-side", merged.build_side),
         flags,
         use_: places.list("use", merged.use_),
@@ -298,6 +295,18 @@ fn finish(
         files,
         places,
     })
+}
+
+/// Refuses an image without a definition.
+fn check_image(image: &At<Name>, config: &Config) -> Result<(), ProfileError> {
+    match config.search.find(Kind::Image, &image.value) {
+        Ok(_) => Ok(()),
+        Err(SearchError::Unknown(unknown)) => {
+            let complaint = image.complain(unknown.to_string(), "expected the name of an image");
+            Err(unknown.hints().into_iter().fold(complaint, Diagnostic::hint).into())
+        }
+        Err(SearchError::Path(error)) => Err(error.into()),
+    }
 }
 
 /// Refuses an empty list of trees, a tree listed twice, and one that no `bindery.toml` knows.

@@ -25,6 +25,7 @@ impl Profile {
         out.one("arch", &self.arch);
         out.one("chost", &self.chost);
         out.one("method", self.method);
+        out.maybe("cross-image", self.cross_image.as_ref());
         out.maybe("build-side", self.build_side.as_ref());
         out.list("use", &self.use_);
         out.list("accept-keywords", &self.accept_keywords);

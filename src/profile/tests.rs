@@ -299,13 +299,19 @@ fn every_shipped_profile_resolves_in_the_project() {
     // Stands behind the project's own images, for a test of profiles alone.
     let images = Project::new(&[]);
     images.write("images/debian-portage.toml", "");
-    images.write("images/debian-portage-arm64.toml", "");
-    images.write("images/debian-portage-cross-sparc64.toml", "");
+    for name in ["arm64", "armhf", "cross-i386", "cross-sparc64", "ppc64el", "riscv64", "s390x"] {
+        images.write(&format!("images/debian-portage-{name}.toml"), "");
+    }
     let config = Config::load(Search::of(vec![root.to_path_buf(), images.0.path().to_path_buf()])).unwrap();
     for found in config.search.list(Kind::Profile).unwrap() {
         let profile = Profile::load(&config, &found.name).unwrap_or_else(|e| panic!("{e}"));
         let image = match found.name.as_str() {
             "arm64" => "debian-portage-arm64",
+            "armv7" => "debian-portage-armhf",
+            "i686" => "debian-portage-cross-i386",
+            "ppc64le" => "debian-portage-ppc64el",
+            "riscv64" => "debian-portage-riscv64",
+            "s390x" => "debian-portage-s390x",
             "sparc64" => "debian-portage-cross-sparc64",
             _ => "debian-portage",
         };

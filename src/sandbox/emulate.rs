@@ -10,6 +10,9 @@
 //!    the payload reaches it as `/proc/PID/exe` of whatever is emulated (CVE-2019-5736; as program.rs does)
 //! 4. the descriptor is kept as long as the sandbox is there: the registrations go with the file system
 //!
+//! Where there is no emulator to be registered, one without any is made if it is asked for: then a program of another machine
+//! does not run, whatever the host has.
+//!
 //! Below 6.7 the host's registration serves, where there is one that would start its emulator in any root (`F`).
 
 use std::collections::BTreeMap;
@@ -30,6 +33,8 @@ use crate::{fs, process};
 
 /// What an annotation begins with that names an emulator; the machine follows.
 pub(super) const ANNOTATION: &str = "bindery.emulator.";
+/// The annotation that has nothing count but what is registered here.
+pub(super) const FOREIGN: &str = "bindery.foreign";
 /// The first kernel with a binfmt_misc for each user namespace.
 const OWN: (u32, u32) = (6, 7);
 /// Where the host's registrations are (admin-guide/binfmt-misc.rst).
@@ -81,19 +86,35 @@ fn own() -> &'static [&'static str] {
     }
 }
 
-/// Returns qemu's name of the machine that Debian's architecture is for, where that is not this one.
+/// Debian's names of architectures whose programs are known here, and qemu's of their machines.
+const ARCHITECTURES: [(&str, &str); 15] = [
+    ("alpha", "alpha"),
+    ("amd64", "x86_64"),
+    ("arm64", "aarch64"),
+    ("armel", "arm"),
+    ("armhf", "arm"),
+    ("hppa", "hppa"),
+    ("i386", "i386"),
+    ("loong64", "loongarch64"),
+    ("m68k", "m68k"),
+    ("powerpc", "ppc"),
+    ("ppc64", "ppc64"),
+    ("ppc64el", "ppc64le"),
+    ("riscv64", "riscv64"),
+    ("s390x", "s390x"),
+    ("sparc64", "sparc64"),
+];
+
+/// Returns Debian's names of the architectures whose programs this machine or an emulator runs.
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    ARCHITECTURES.iter().map(|(debian, _)| *debian)
+}
+
+/// Returns qemu's name of the machine that Debian's architecture is for, where that is not this one; nothing for one that is
+/// not of [`architectures`], either.
 pub fn foreign(debian: &str) -> Option<&'static str> {
-    let name = match debian {
-        "amd64" => "x86_64",
-        "arm64" => "aarch64",
-        "armel" | "armhf" => "arm",
-        "loong64" => "loongarch64",
-        "powerpc" => "ppc",
-        "ppc64el" => "ppc64le",
-        other => other,
-    };
-    let known = MACHINES.iter().find(|machine| machine.name == name)?;
-    (!own().contains(&known.name)).then_some(known.name)
+    let name = ARCHITECTURES.iter().find(|(known, _)| *known == debian)?.1;
+    (!own().contains(&name)).then_some(name)
 }
 
 impl Machine {
@@ -221,17 +242,28 @@ fn serves(entry: &str, machine: Machine) -> bool {
 }
 
 /// Returns whether this kernel, or the host's registrations, let a sandbox have programs of a machine run, in qemu's words
-/// such as `aarch64`. That the kernel can be made to know binfmt_misc at all is only known once it is tried, unless
-/// [`is_known`].
+/// such as `aarch64`. That the kernel can be made to know binfmt_misc, and lets it be used, is only known once it is tried.
 pub fn can_emulate(machine: &str) -> Result<(), EmulationError> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let emulator = Emulator { machine: machine.to_string(), program: PathBuf::new() };
     choose(&mut vec![emulator], version(&release)).map(drop)
 }
 
+/// Returns whether a sandbox can keep out what the host has registered, or has to: nothing where the kernel does not even know
+/// binfmt_misc, so that nothing is registered. An error says why it cannot.
+pub(super) fn keeps_out(kernel: (u32, u32)) -> Result<bool, String> {
+    match (is_known(), kernel >= OWN) {
+        (false, _) => Ok(false),
+        (true, true) => Ok(true),
+        (true, false) => {
+            Err("emulators of its own: what the host has registered counts; Linux 6.7 would help".to_string())
+        }
+    }
+}
+
 /// Returns whether the kernel knows binfmt_misc already (proc_filesystems(5)): else its module is loaded at first use, or
 /// there is none.
-pub fn is_known() -> bool {
+fn is_known() -> bool {
     fs::read_to_string(Path::new("/proc/filesystems"))
         .is_ok_and(|text| text.lines().any(|line| line.trim_start_matches("nodev").trim() == "binfmt_misc"))
 }
@@ -242,18 +274,18 @@ pub fn register_one(emulator: &Emulator) -> Result<Option<OwnedFd>, String> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut emulators = vec![emulator.clone()];
     choose(&mut emulators, version(&release)).map_err(|e| e.to_string())?;
-    register_in(&emulators, ResolveFlags::NO_MAGICLINKS).map_err(|e| process::chain(&e))
+    register_in(&emulators, false, ResolveFlags::NO_MAGICLINKS).map_err(|e| process::chain(&e))
 }
 
 /// Registers emulators in the user namespace that this process is in, which owns the mount namespace; they are relative
-/// to the working folder, and no link leads out of it. They are there as long as the descriptor is open; none where there
-/// are none.
-pub(super) fn register(emulators: &[Emulator]) -> Result<Option<OwnedFd>, StepError> {
-    register_in(emulators, ResolveFlags::NO_MAGICLINKS | ResolveFlags::BENEATH)
+/// to the working folder, and no link leads out of it. They are there, and where they are to be all that is, nothing of the
+/// host's counts, as long as the descriptor is open; none where there is nothing to be done.
+pub(super) fn register(emulators: &[Emulator], alone: bool) -> Result<Option<OwnedFd>, StepError> {
+    register_in(emulators, alone, ResolveFlags::NO_MAGICLINKS | ResolveFlags::BENEATH)
 }
 
-fn register_in(emulators: &[Emulator], resolve: ResolveFlags) -> Result<Option<OwnedFd>, StepError> {
-    if emulators.is_empty() {
+fn register_in(emulators: &[Emulator], alone: bool, resolve: ResolveFlags) -> Result<Option<OwnedFd>, StepError> {
+    if emulators.is_empty() && !alone {
         return Ok(None);
     }
     let plain = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
@@ -348,6 +380,14 @@ mod tests {
         assert!(read("vax", "l/q").unwrap_err().contains("known are aarch64, "));
         let itself = own().first().copied().unwrap_or_default();
         assert!(read(itself, "l/q").is_err());
+    }
+
+    #[test]
+    fn every_architecture_has_a_machine() {
+        assert!(ARCHITECTURES.iter().all(|(_, name)| MACHINES.iter().any(|machine| machine.name == *name)));
+        assert!(
+            architectures().any(|debian| debian == "loong64") && !architectures().any(|debian| debian == "mips64el")
+        );
     }
 
     #[test]

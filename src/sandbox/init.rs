@@ -160,7 +160,7 @@ fn run(
     }
     mount::restrict(&plan, &root)?;
     // Kept until the payload is gone: what is registered goes with it.
-    let _registry = emulate::register(&plan.emulators)?;
+    let _registry = emulate::register(&plan.emulators, plan.own_emulators)?;
     // Before the root is another: the program that it becomes has a path.
     let payload = payload.started()?;
     mount::enter(&root, without)?;

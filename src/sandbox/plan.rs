@@ -61,6 +61,8 @@ pub(super) struct Plan<P = Process> {
     pub(super) without: Without,
     /// What runs programs of other machines.
     pub(super) emulators: Vec<Emulator>,
+    /// Whether nothing else does, of what the host has registered.
+    pub(super) own_emulators: bool,
     /// Groups of files in the root of which it is to be seen whether they are opened; no spec says so.
     pub(super) watch: Vec<Vec<PathBuf>>,
 }
@@ -167,6 +169,7 @@ impl Plan {
             },
             without,
             emulators: emulators(spec)?,
+            own_emulators: own_emulators(spec)?,
             watch: Vec::new(),
         })
     }
@@ -191,7 +194,7 @@ fn annotations(spec: &Spec) -> Result<(bool, Limits), Unsupported> {
             "bindery.disk" => limits.disk = Some(number()?),
             // Read, or refused, by itself.
             without::ANNOTATION => {}
-            name if name.starts_with(emulate::ANNOTATION) => {}
+            name if name.starts_with(emulate::ANNOTATION) || name == emulate::FOREIGN => {}
             "bindery.yield" => {
                 limits.gives_way = value.parse().map_err(|_| Unsupported::value(&field(), value))?;
             }
@@ -199,6 +202,14 @@ fn annotations(spec: &Spec) -> Result<(bool, Limits), Unsupported> {
         }
     }
     Ok((host_network, limits))
+}
+
+fn own_emulators(spec: &Spec) -> Result<bool, Unsupported> {
+    match spec.annotations().as_ref().and_then(|annotations| annotations.get(emulate::FOREIGN)).map(String::as_str) {
+        None => Ok(false),
+        Some("none") => Ok(true),
+        Some(value) => Err(Unsupported::value(&format!("annotations.{}", emulate::FOREIGN), value)),
+    }
 }
 
 /// Returns the emulators that are asked for, in the order of their machines' names.

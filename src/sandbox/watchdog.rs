@@ -1,4 +1,4 @@
-//! When a payload is stopped: too long or too quiet, or called off. Pure: time is given to it.
+//! When a payload is stopped: too long, too quiet or hung, or called off. Pure: time is given to it.
 
 use std::fmt;
 use std::time::{Duration, Instant};

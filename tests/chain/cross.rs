@@ -220,8 +220,8 @@ fn a_strict_client_of_that_processor_installs_and_this_machines_refuses() {
     let said = client(&bench, &current, "default/linux/sparc");
     said.works();
     for text in [
-        "installed app-arch/bzip2-1.0.8 for sparc64-unknown-linux-gnu (amd64 sparc)",
-        "installed dev-util/bsdiff-4.3 for sparc64-unknown-linux-gnu (amd64 sparc)",
+        "installed app-arch/bzip2-1.0.8 for sparc64-unknown-linux-gnu (amd64 arm ppc64 riscv s390 sparc x86)",
+        "installed dev-util/bsdiff-4.3 for sparc64-unknown-linux-gnu (amd64 arm ppc64 riscv s390 sparc x86)",
         "/usr/bin/bsdiff: ",
         "/usr/lib64/libbz2.so.1.0.8: ",
         "done\n",
@@ -335,6 +335,57 @@ fn a_profile_that_does_not_go_with_its_image_is_refused_with_what_to_change() {
     bench
         .build(&["app-misc/hello"])
         .fails(1, &["is for `aarch64-unknown-linux-gnu` (method `auto`)", "builds for amd64"]);
+}
+
+#[test]
+fn what_is_wrong_on_the_build_side_is_told_of_its_profile() {
+    let bench = cross(Who::Me, "cross-explained", ", \"own\"", "");
+    bench.write_tree(&[
+        ("tool", "KEYWORDS=\"~amd64\"\n"),
+        ("flags", "IUSE=\"x\"\n"),
+        ("lib", "KEYWORDS=\"~sparc\"\n"),
+        ("app", "BDEPEND=\"own/tool own/flags[x] own/nowhere\"\nDEPEND=\"own/lib\"\n"),
+    ]);
+    let said = bench.run(&["plan", "--profile", &bench.profile, "own/app"]);
+    let side = format!("of the build side, profile `{}-side`: ", bench.profile);
+    let added = |line: &str, list: &str, profile: &str| {
+        let file = bench.config.path().join(format!("profiles/{profile}.toml"));
+        format!("add `{line}` to `package.{list}` in `{}`", file.display())
+    };
+    let its = format!("{}-side", bench.profile);
+    said.fails(
+        1,
+        &[
+            &format!("{side}`own/tool-1` is masked: it is not stable here yet (`~amd64` keyword)"),
+            &added("=own/tool-1 ~amd64", "accept-keywords", &its),
+            &format!("{side}`own/flags-1` is needed with USE=`x`"),
+            &added("=own/flags-1 x", "use", &its),
+            &format!("{side}no tree has `own/nowhere`"),
+            "\n  `own/lib-1` is masked: it is not stable here yet (`~sparc` keyword)",
+            &added("=own/lib-1 ~sparc", "accept-keywords", &bench.profile),
+        ],
+    );
+}
+
+#[test]
+fn what_a_cross_build_declared_and_did_not_use_is_named() {
+    let bench = cross(Who::Me, "cross-unused", ", \"own\"", "");
+    let header = "src_install() { echo 'int x;' > \"${PN}.h\"; doheader \"${PN}.h\"; }\n";
+    let app =
+        "DEPEND=\"own/used own/unused\"\nsrc_compile() { echo '#include <used.h>' > x.c; ${CC} -c x.c || die; }\n";
+    bench.write_tree(&[("used", header), ("unused", header), ("app", app)]);
+    let said = bench.build(&["own/app"]);
+    said.fails(0, &["own/app-1 declared and did not use: own/unused-1\n"]);
+}
+
+#[test]
+fn a_dependency_that_needs_tools_to_be_installed_is_told_of() {
+    let bench = cross(Who::Me, "cross-idepend", ", \"own\"", "");
+    let lib = "IDEPEND=\"own/tool\"\nsrc_install() { echo 'int x;' > own.h; doheader own.h; }\n\
+               pkg_postinst() { own-tool || die 'there is no tool'; }\n";
+    bench.write_tree(&[("tool", TOOL), ("lib", lib), ("app", "DEPEND=\"own/lib\"\n")]);
+    let told = "own/lib-1 is installed below /usr/sparc64-linux-gnu without what its IDEPEND names (`own/tool`)";
+    bench.build(&["own/app"]).fails(3, &[told, "failed own/app-1: "]);
 }
 
 /// A folder that holds packages, unpacked, and the image's C library for sparc64, and nothing else.

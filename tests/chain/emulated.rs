@@ -10,7 +10,7 @@ const ATOMS: [&str; 2] = ["app-arch/bzip2", "dev-util/bsdiff"];
 #[test]
 fn packages_for_arm64_are_built_with_native_tools_or_without_to_the_same_bytes_and_installed_there() {
     let bench = Bench::new("emulated-native");
-    bench.write_profile_of("arm64", "");
+    bench.write_profile_of("arm64", "method = \"native\"\n");
     bench.ready_with("debian-portage-arm64");
     // Says `aarch64`, also what a native shell starts.
     let said = bench.run(&[
@@ -54,9 +54,25 @@ fn packages_for_arm64_are_built_with_native_tools_or_without_to_the_same_bytes_a
 }
 
 #[test]
+fn what_is_built_finds_its_own_machines_interpreter_and_nothing_of_the_native_tools() {
+    let bench = Bench::new("emulated-python");
+    bench.write_profile_of("arm64", "method = \"native\"\ntrees = [\"bindery-test\", \"own\"]\n");
+    bench.ready_with("debian-portage-arm64");
+    let says = "import sys, sysconfig, platform; print(sysconfig.get_config_var('MULTIARCH'), platform.machine(), sys.executable)";
+    let phase = format!("[[ :${{PATH}}: != *bindery* ]] || die \"${{PATH}}\"\npython3 -c \"{says}\" || die");
+    bench.write_tree(&[("python", &format!("src_compile() {{\n{phase}\n}}\nsrc_install() {{\n{phase}\n}}\n"))]);
+    // And pure Python, which asks its interpreter where things belong.
+    let said = bench.build(&["own/python", "dev-python/flit-core"]);
+    said.works();
+    let log = bench.run(&["log", "own/python", "--run", &said.run()]);
+    let own = "aarch64-linux-gnu aarch64 /usr/bin/python3\n";
+    assert_eq!(log.works().out.matches(own).count(), 2, "{log}");
+}
+
+#[test]
 fn a_build_that_the_emulator_does_not_survive_says_so_and_is_tried_without_native_tools() {
     let bench = Bench::new("emulated-crash");
-    bench.write_profile_of("arm64", "trees = [\"bindery-test\", \"own\"]\n");
+    bench.write_profile_of("arm64", "method = \"native\"\ntrees = [\"bindery-test\", \"own\"]\n");
     bench.ready_with("debian-portage-arm64");
     // As qemu ends when what it runs does: by the signal, after a word.
     let crash = "echo 'qemu: uncaught target signal 11 (Segmentation fault) - core dumped' >&2; die gone";

@@ -17,6 +17,7 @@ mod everywhere;
 mod executable;
 mod explained;
 mod failures;
+mod fallback;
 mod hosts;
 mod keys;
 mod kills;

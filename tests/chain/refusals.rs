@@ -8,7 +8,8 @@ use crate::bench::{Bench, Said, Who, tool};
 fn an_unknown_name_is_told_with_what_was_probably_meant() {
     let bench = Bench::bare(Who::Me, "refusals-names");
     let hello = "app-misc/hello";
-    let profiles = "`amd64`, `arm64`, `refusals-names`, `sparc64`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4`";
+    let profiles = "`amd64`, `arm64`, `armv7`, `i686`, `ppc64le`, `refusals-names`, `riscv64`, `s390x`, `sparc64`, `x86-64-v2`, \
+                    `x86-64-v3`, `x86-64-v4`";
     let known = ["did you mean `amd64`?", profiles, "searched for `adm64.toml` in"];
     bench.run(&["build", "--profile", "adm64", hello]).fails(1, &["there is no profile `adm64`"]).fails(1, &known);
 

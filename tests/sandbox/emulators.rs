@@ -144,7 +144,7 @@ fn below_6_7_the_hosts_registration_serves() {
         bindery::process::run(bindery::process::command("sh").args(["-ec", script]).arg("sh").arg(host.state.state()))
             .unwrap()
     };
-    run("modprobe binfmt_misc 2>/dev/null || true; mountpoint -q /proc/sys/fs/binfmt_misc || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+    run("modprobe binfmt_misc 2>/dev/null || true; [ -e /proc/sys/fs/binfmt_misc/register ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
         cd /tmp && cp \"$1\"/emulators/echo echo
         printf '%s' ':hosts:M::\\x7f\\x45\\x4c\\x46\\x01\\x02\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\x04::/tmp/echo:FP' \
         > /proc/sys/fs/binfmt_misc/register");
@@ -161,4 +161,44 @@ fn below_6_7_the_hosts_registration_serves() {
         assert_eq!(used, "`/tmp/echo`, which the host has registered as `hosts`");
         assert!(disabled.unwrap_err().contains("has no binfmt_misc for a sandbox alone"));
     }
+}
+
+/// Likewise.
+#[test]
+#[ignore = "registers an emulator on the host"]
+fn what_the_host_has_registered_is_kept_out_where_it_is_not_to_count() {
+    let mut host = host();
+    let begins = format!("bindery-test-{}", std::process::id());
+    fs::write(&host.base().join("bin/foreign"), format!("{begins}\n")).unwrap();
+    let run = |script: &str| {
+        bindery::process::run(
+            bindery::process::command("sh").args(["-ec", script, "sh"]).arg(host.state.state()).arg(&begins),
+        )
+        .unwrap()
+    };
+    run("modprobe binfmt_misc 2>/dev/null || true; [ -e /proc/sys/fs/binfmt_misc/register ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+        echo \":$2:M::$2::$1/emulators/echo:F\" > /proc/sys/fs/binfmt_misc/register");
+    let usual = host.sh("foreign a");
+    host.edit = |spec| spec["annotations"]["bindery.foreign"] = "none".into();
+    let ran = host.sh("foreign a");
+    run("echo -1 > /proc/sys/fs/binfmt_misc/$2");
+    let (usual, ran) = (usual.unwrap(), ran.unwrap());
+    assert_eq!(usual.out, "/bin/foreign a\n", "{usual:?}");
+    let missing = ran.exit.achieved.not_given.join("; ");
+    if has_own() {
+        assert_eq!((ran.out.as_str(), missing.as_str()), ("", ""), "{ran:?}");
+    } else {
+        assert_eq!(ran.out, "/bin/foreign a\n", "{ran:?}");
+        assert!(missing.contains("what the host has registered counts"), "{missing}");
+    }
+}
+
+#[test]
+fn what_is_to_count_of_the_hosts_is_nothing_or_not_said() {
+    let mut host = host();
+    host.edit = |spec| spec["annotations"]["bindery.foreign"] = "none".into();
+    assert!(host.sh("true").unwrap().exit.status.success());
+    host.edit = |spec| spec["annotations"]["bindery.foreign"] = "some".into();
+    let error = host.sh("true").unwrap_err().to_string();
+    assert!(error.contains("`annotations.bindery.foreign`"), "{error}");
 }

@@ -154,6 +154,9 @@ pub struct Link {
     /// it. None where others want the same.
     #[serde(default, rename = "use", skip_serializing_if = "Vec::is_empty")]
     pub use_flags: Vec<Word>,
+    /// Whether the package is of the build side, in a cross build.
+    #[serde(default, rename = "build-side", skip_serializing_if = "std::ops::Not::not")]
+    pub build_side: bool,
 }
 
 /// A version that an atom allows.

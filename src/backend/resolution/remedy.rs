@@ -4,7 +4,7 @@
 //! valid, a package that no tree has) are none.
 
 use super::Word;
-use super::problem::{Candidate, Chain, Demand, Flags, FlagsOf, Mask, Problem};
+use super::problem::{Candidate, Chain, Demand, Flags, FlagsOf, Link, Mask, Problem};
 use crate::atom::Cpv;
 use crate::backend::PackageList;
 
@@ -21,6 +21,9 @@ pub struct Edit {
     pub list: EditedList,
     /// What.
     pub line: String,
+    /// Whether it is about a package of the build side, in a cross build; nothing where it is about what the problem is
+    /// about.
+    pub build_side: Option<bool>,
 }
 
 /// One of Portage's files (portage(5)) of lines about packages.
@@ -101,8 +104,8 @@ fn taken(candidate: &Candidate, chain: &Chain) -> Vec<Remedy> {
         None if changes.is_empty() => found.push(first),
         None => found.push([&first[..], &[uses(cpv, changes)]].concat()),
     }
-    if let (Some(by), false) = (chain.links().first().and_then(|link| link.cpv.as_ref()), parent.is_empty()) {
-        found.push(vec![uses(by, parent)]);
+    if let (Some((link, by)), false) = (nearest(chain), parent.is_empty()) {
+        found.push(vec![Edit { build_side: Some(link.build_side), ..uses(by, parent) }]);
     }
     found
 }
@@ -127,14 +130,18 @@ fn unmasked(cpv: &Cpv, masks: &[Mask]) -> Option<Remedy> {
 
 /// Returns the changes of flags of the nearest with each of which it would not want what it wants.
 fn otherwise(chain: &Chain) -> Vec<Remedy> {
-    let Some((link, cpv)) = chain.links().first().and_then(|link| Some((link, link.cpv.as_ref()?))) else {
-        return Vec::new();
-    };
+    let Some((link, cpv)) = nearest(chain) else { return Vec::new() };
     let flipped = link.use_flags.iter().map(|flag| match flag.as_str().strip_prefix('-') {
         Some(off) => off.to_string(),
         None => format!("-{flag}"),
     });
-    flipped.map(|flag| vec![line(EditedList::Package(PackageList::Use), cpv, &flag)]).collect()
+    let edit = |flag: String| line(EditedList::Package(PackageList::Use), cpv, &flag);
+    flipped.map(|flag| vec![Edit { build_side: Some(link.build_side), ..edit(flag) }]).collect()
+}
+
+/// Returns the package that is the nearest of those who want something.
+fn nearest(chain: &Chain) -> Option<(&Link, &Cpv)> {
+    chain.links().first().and_then(|link| Some((link, link.cpv.as_ref()?)))
 }
 
 /// Returns each way to fulfil a demand, with other changes.
@@ -154,7 +161,7 @@ fn uses(cpv: &Cpv, changes: &Flags) -> Edit {
 }
 
 fn line(list: EditedList, cpv: &Cpv, words: &str) -> Edit {
-    Edit { list, line: format!("={cpv} {words}").trim_end().to_string() }
+    Edit { list, line: format!("={cpv} {words}").trim_end().to_string(), build_side: None }
 }
 
 fn words(words: &[Word]) -> String {

@@ -27,12 +27,18 @@ impl Bench {
     }
 
     fn explain(&self, problem: serde_json::Value) -> Explanation {
+        self.explain_of(problem, false)
+    }
+
+    /// Likewise, of the build side, whose profile is `side`.
+    fn explain_of(&self, problem: serde_json::Value, of_build_side: bool) -> Explanation {
         let problem: Problem = serde_json::from_value(problem).unwrap();
         let config = Config::load(Search::of(vec![self.0.path().to_path_buf()])).unwrap();
         let profile = Profile::load(&config, &"own".parse().unwrap()).unwrap();
         let known: Vec<Cpv> = ["dev-libs/serd-1"].map(|cpv| cpv.parse().unwrap()).to_vec();
         let trees: Vec<_> = config.trees.iter().map(|(name, path)| (name, path.value.as_path())).collect();
-        Explanation::of(&problem, &profile, &known, &trees)
+        let side = of_build_side.then(|| Profile::load(&config, &"side".parse().unwrap()).unwrap());
+        Explanation::of(&problem, of_build_side, Sides { own: &profile, build: side.as_ref() }, &known, &trees)
     }
 
     /// Returns what an explanation says, without the folder's path.
@@ -58,6 +64,28 @@ fn the_line_goes_into_the_profile_or_into_the_native_list_that_hides_it() {
     assert_eq!(bench.says(needs_flag()), format!("{head}{folder}"));
     let additions = bench.explain(needs_flag()).remedies;
     assert_eq!((additions[0][0].key, additions[0][0].line.as_str()), (None, "=a/b-1 x -y"));
+}
+
+#[test]
+fn a_problem_of_the_build_side_is_for_that_sides_profile_and_one_of_who_wants_it_for_that_ones() {
+    let bench = Bench::new();
+    bench.write("profiles/side.toml", "version = 1\ninherits = \"base\"\n");
+    let link = |more: serde_json::Value| {
+        let mut link = serde_json::json!({"atom": "a/tool[x]", "cpv": "a/b-1", "use": ["docs"]});
+        link.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::json!({"kind": "use", "cpv": "a/tool-1", "changes": {"x": true}, "chain": [link]})
+    };
+    let says = |problem| {
+        let explanation = bench.explain_of(problem, true);
+        assert_eq!(explanation.build_side.as_ref().unwrap().as_str(), "side");
+        explanation.to_string().replace(&format!("{}/", bench.0.path().display()), "")
+    };
+    let said = says(link(serde_json::json!({})));
+    assert!(said.starts_with("of the build side, profile `side`: `a/tool-1` is needed with USE=`x`\n"), "{said}");
+    let ways = "\n    add `=a/tool-1 x` to `package.use` in `profiles/side.toml`\n    or add `=a/b-1 -docs` to `package.use` in ";
+    assert!(said.ends_with(&format!("{ways}`profiles/own.toml`")), "{said}");
+    let said = says(link(serde_json::json!({"build-side": true})));
+    assert!(said.ends_with(&format!("{ways}`profiles/side.toml`")), "{said}");
 }
 
 #[test]

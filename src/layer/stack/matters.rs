@@ -5,17 +5,20 @@
 //! anew: to make it takes longer than to mount all the rest.
 
 use crate::layer::derive::Record;
+use crate::layer::traces::within;
 
 /// What is read or written when it is made (`environment::generate`), and folders above.
 const READ: [&str; 5] = ["etc/env.d", "etc/ld.so", "etc/environment.d", "etc/profile.env", "etc/csh.env"];
 /// Where no loader looks.
 const ELSEWHERE: [&str; 3] = ["var/db/pkg/", "usr/share/", "usr/include/"];
 
-/// Returns whether another layer may come on top of a stack because of a layer with these paths.
-pub(super) fn matters(record: &Record) -> bool {
+/// Returns whether another layer may come on top of a stack because of a layer with these paths. What is `below` a folder that
+/// packages of another machine are merged into is read by nobody, but for users and groups.
+pub(super) fn matters(record: &Record, below: &str) -> bool {
+    let here = |path: &&String| within(path, below).len() == path.len();
     !record.accounts.is_empty()
-        || record.folders.iter().any(|path| is_read(path))
-        || record.files.iter().any(|path| is_read(path) || is_linked(path))
+        || record.folders.iter().filter(here).any(|path| is_read(path))
+        || record.files.iter().filter(here).any(|path| is_read(path) || is_linked(path))
 }
 
 fn is_read(path: &str) -> bool {
@@ -59,9 +62,11 @@ mod tests {
             "usr/lib64",
             "usr/lib/jvm/current",
         ] {
-            assert!(matters(&record(&[], &[file])), "{file}");
+            assert!(matters(&record(&[], &[file]), ""), "{file}");
+            assert!(matters(&record(&[], &[file]), "usr/s"), "{file}");
+            assert!(!matters(&record(&[], &[&format!("usr/s/{file}")]), "usr/s"), "{file}");
         }
-        assert!(matters(&record(&["etc/environment.d"], &[])));
+        assert!(matters(&record(&["etc/environment.d"], &[]), ""));
     }
 
     #[test]
@@ -78,6 +83,6 @@ mod tests {
             "usr/share/man/man3/libx.so.3",
             "var/db/pkg/dev-libs/libx-1/CONTENTS",
         ];
-        assert!(!matters(&record(&folders, &files)));
+        assert!(!matters(&record(&folders, &files), ""));
     }
 }

@@ -91,6 +91,10 @@ fn describe(part: &str, old: Option<&str>, new: Option<&str>) -> String {
         "distfile" => thing(&format!("distfile `{name}`")),
         "files" => thing("a file beside the ebuild"),
         "patches" => thing("a user patch"),
+        "method" => match new {
+            Some(new) => format!("it is now built {new}, and not cross built"),
+            None => "it is now cross built".to_string(),
+        },
         "image" => thing("what the image's definition sets up"),
         _ => thing(&format!("the {kind}")),
     }

@@ -16,7 +16,8 @@ fn an_unknown_profile_is_answered_with_the_known_ones() {
         error.hints()[..2],
         [
             "did you mean `zen4`?",
-            "known profiles: `amd64`, `arm64`, `sparc64`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4`, `zen4`"
+            "known profiles: `amd64`, `arm64`, `armv7`, `i686`, `ppc64le`, `riscv64`, `s390x`, `sparc64`, `x86-64-v2`, \
+             `x86-64-v3`, `x86-64-v4`, `zen4`"
         ]
     );
 }
@@ -32,7 +33,7 @@ fn an_unknown_parent_is_shown_where_it_is_named() {
     6 |   "zen3",
       |   ^^^^^^ expected the name of a profile
       |
-      = help: known profiles: `amd64`, `arm64`, `p`, `sparc64`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4`
+      = help: known profiles: `amd64`, `arm64`, `armv7`, `i686`, `p`, `ppc64le`, `riscv64`, `s390x`, `sparc64`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4`
     "#);
 }
 

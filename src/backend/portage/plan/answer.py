@@ -18,6 +18,11 @@ def explained(config, atoms, spinner, said):
     return found or [{"kind": "refused", "message": said.getvalue()[-2000:]}]
 
 
+def of_build_side(problems, home):
+    """Takes from problems of which root they are; returns the numbers of those that are not about this one."""
+    return [at for at, problem in enumerate(problems) if problem.pop("root", home) != home]
+
+
 def plan(atoms):
     _, options, _ = parse_opts([*OPTIONS.split(), *atoms], silent=True)
     config = load_emerge_config(action=None, args=atoms, opts=options)
@@ -41,6 +46,7 @@ def plan(atoms):
             graph.display_problems()
         found = [] if ok else explained(config, atoms, spinner, said)
     answer["ok"], answer["problems"], answer["more"] = ok, found[:MOST], len(found[MOST:])
+    answer["of_build_side"] = of_build_side(answer["problems"], root)
     answer["said"] = said.getvalue()[-8000:]
     answer["env"] = common = environment(settings)
     answer["bashrcs"] = [f for f in (os.path.join(p, "profile.bashrc") for p in settings.profiles) if os.path.exists(f)]

@@ -25,13 +25,15 @@ def conflicts(graph, links):
     for conflict in slots[:FEW]:
         pairs = [(p, [other for other in conflict.pkgs if other != p]) for p in conflict.pkgs]
         packages = [{"cpv": str(p.cpv), "chains": chains(p, others)} for p, others in pairs]
-        found.append({"kind": "slot", "slot": str(conflict.atom), "packages": packages[:FEW], "ways": ways})
+        of = {"root": conflict.root, "slot": str(conflict.atom)}
+        found.append({"kind": "slot", **of, "packages": packages[:FEW], "ways": ways})
     # The second are there also where a conflict or a cycle ended the resolver's work before it came to show them.
     for blocker in list(state._unsatisfied_blockers_for_display or state._unsolvable_blockers.leaf_nodes())[:MOST]:
         by = state._blocker_parents.parent_nodes(blocker)
         blocked = state._blocked_pkgs.child_nodes(blocker) if blocker in state._blocked_pkgs else []
         sides = [[{"cpv": str(p.cpv), "chains": chains(p)[:1]} for p in side[:FEW]] for side in (by, blocked)]
-        found.append({"kind": "blocker", "atom": str(blocker.atom), "by": sides[0], "blocked": sides[1]})
+        of = {"root": blocker.root, "atom": str(blocker.atom)}
+        found.append({"kind": "blocker", **of, "by": sides[0], "blocked": sides[1]})
     if state._circular_deps_for_display is not None:
         found.append(cycle(graph, links))
     return found
@@ -58,4 +60,5 @@ def cycle(graph, links):
         for package, solutions in getattr(handler, "parent_solutions", {}).items()
         for way in sorted(solutions, key=sorted)
     ]
-    return {"kind": "cycle", "steps": steps, "ways": ways[:FEW], "chain": links.up(packages[0])}
+    of = {"root": packages[0].root, "steps": steps}
+    return {"kind": "cycle", **of, "ways": ways[:FEW], "chain": links.up(packages[0])}

@@ -22,8 +22,8 @@ def flags(changes):
 class Links:
     """Who wants what, up to what was asked for."""
 
-    def __init__(self, graph):
-        self.graph, self.parents = graph, graph._dynamic_config._parent_atoms
+    def __init__(self, graph, home):
+        self.graph, self.home, self.parents = graph, home, graph._dynamic_config._parent_atoms
 
     def because(self, parent, atom):
         """Returns USE flags of a package, as they are; with any one of them changed it would not want an atom."""
@@ -57,7 +57,8 @@ class Links:
     def link(self, parent, atom):
         if isinstance(parent, Package):
             wanted = str(atom.unevaluated_atom)
-            return {"atom": wanted, "cpv": str(parent.cpv), "use": self.because(parent, atom)}
+            side = {"build-side": True} if parent.root != self.home else {}
+            return {"atom": wanted, "cpv": str(parent.cpv), "use": self.because(parent, atom), **side}
         if isinstance(parent, SetArg):
             return {"atom": str(atom), "set": parent.name}
         asked = getattr(parent, "arg", None) or atom

@@ -28,7 +28,7 @@ def explaining(seen, demands):
             use = text and self._pkg_use_enabled(pkg)
             if text and not check_required_use(text, use, pkg.iuse.is_valid_flag, eapi=pkg.eapi):
                 wanted = self._dynamic_config._needed_use_config_changes.get(pkg, (use, {}))[1]
-                demand = demands[(pkg.cpv, pkg.repo)] = required_use(pkg, use, frozenset(wanted))
+                demand = demands[(pkg.root, pkg.cpv, pkg.repo)] = required_use(pkg, use, frozenset(wanted))
                 demand["ways"] = [flags({**wanted, **way}) for way in demand["ways"]]
                 pkg._metadata["REQUIRED_USE"] = ""  # this graph is only looked at
             return super()._add_pkg(pkg, dep)
@@ -82,15 +82,16 @@ def misnamed(portdb, atoms):
 
 def contradictions(found):
     """Returns the problems with two of them as one where some want a flag on, and others off."""
-    by_use = {problem["cpv"]: problem for problem in found if problem["kind"] == "use"}
+    by_use = {(problem["root"], problem["cpv"]): problem for problem in found if problem["kind"] == "use"}
     done, gone = [], []
     for problem in found:
         for candidate in problem.get("candidates", ()):
-            other, wanted = by_use.get(candidate["cpv"]), candidate.get("changes", {})
+            other, wanted = by_use.get((problem["root"], candidate["cpv"])), candidate.get("changes", {})
             both = [flag for flag in wanted if other and other["changes"].get(flag, wanted[flag]) != wanted[flag]]
             if both:
                 chains = [other["chain"], problem["chain"]]
-                problem = {"kind": "use-conflict", "cpv": candidate["cpv"], "flags": both, "chains": chains}
+                of = {"root": problem["root"], "cpv": candidate["cpv"]}
+                problem = {"kind": "use-conflict", **of, "flags": both, "chains": chains}
                 gone.append(other)
                 break
         done.append(problem)
@@ -98,9 +99,9 @@ def contradictions(found):
 
 
 def explain(config, atoms, spinner):
-    """Returns what stands in the way of these atoms, each thing once."""
-    settings, portdb = config.target_config.settings, config.target_config.trees["porttree"].dbapi
-    found = misnamed(portdb, atoms)
+    """Returns what stands in the way of these atoms, each thing once, with the `root` that it is about."""
+    home, portdb = config.target_config.settings["EROOT"], config.target_config.trees["porttree"].dbapi
+    found = [{"root": home, **problem} for problem in misnamed(portdb, atoms)]
     names = {problem["atom"] for problem in found}
     atoms = [atom for atom in atoms if atom not in names]
     if not atoms:
@@ -109,23 +110,27 @@ def explain(config, atoms, spinner):
     if any(atom.cp == tried.cp for tried in graph._dynamic_config._runtime_pkg_mask for _, atom, _ in unsatisfied):
         # Whatever was tried to solve a conflict, something else is missing then: the conflict is what to tell.
         graph, unsatisfied, demands = resolve_to_explain(config, atoms, spinner, "--backtrack=0")
-    state, links, masks = graph._dynamic_config, Links(graph), Masks(settings, portdb)
-    wishes = Wishes(graph, links, masks)
+    state, links = graph._dynamic_config, Links(graph, home)
+    # What runs on the build side has another configuration, and may be from other trees.
+    masks = {
+        root: Masks(trees["root_config"].settings, trees["porttree"].dbapi) for root, trees in config.trees.items()
+    }
     for root, atom, parent in unsatisfied:
         if not isinstance(parent, Package) or parent in state.digraph:
-            found.append(wishes.problem(root, atom, parent))
+            wishes = Wishes(graph, links, masks[root])
+            found.append({"root": root, **wishes.problem(root, atom, parent)})
     changed = (state._needed_unstable_keywords, state._needed_p_mask_changes, state._needed_license_changes)
     for package in sorted({p for packages in changed for p in packages if p in state.digraph}):
-        by, chain = masks.of(graph, package), links.up(package)
-        found.append({"kind": "masked", "cpv": str(package.cpv), "masks": by, "chain": chain})
+        by, chain = masks[package.root].of(graph, package), links.up(package)
+        found.append({"root": package.root, "kind": "masked", "cpv": str(package.cpv), "masks": by, "chain": chain})
     for package, (_, changes) in state._needed_use_config_changes.items():
-        if package in state.digraph and (package.cpv, package.repo) not in demands:
-            chain = links.refused(package)
-            found.append({"kind": "use", "cpv": str(package.cpv), "changes": flags(changes), "chain": chain})
+        if package in state.digraph and (package.root, package.cpv, package.repo) not in demands:
+            of, chain = {"root": package.root, "cpv": str(package.cpv)}, links.refused(package)
+            found.append({"kind": "use", **of, "changes": flags(changes), "chain": chain})
     for package in state.digraph.order:
-        demand = demands.get((package.cpv, package.repo)) if isinstance(package, Package) else None
+        demand = demands.get((package.root, package.cpv, package.repo)) if isinstance(package, Package) else None
         if demand:
-            chain = links.refused(package)
-            found.append({"kind": "required-use", "cpv": str(package.cpv), "demand": demand, "chain": chain})
+            of, chain = {"root": package.root, "cpv": str(package.cpv)}, links.refused(package)
+            found.append({"kind": "required-use", **of, "demand": demand, "chain": chain})
     found = contradictions(found) + conflicts(graph, links)
     return [problem for at, problem in enumerate(found) if problem not in found[:at]]
