@@ -62,9 +62,14 @@ const OWN_TOOLS: [(&str, &str); 2] = [("BUILD_CC", "gcc"), ("BUILD_CXX", "g++")]
 /// Where `configure` learns what a machine is like (autoconf's manual, Site Defaults).
 const SITE: &str = "CONFIG_SITE";
 const CONFIG_SITE: &str = "config.site";
-/// It takes CBUILD and CHOST that differ for a reason to run nothing. So it tries, and goes by what comes of it.
-const MAYBE: &str = "# Written by bindery: programs for the other processor are emulated.\n\
-                     [ \"$cross_compiling\" != yes ] || cross_compiling=maybe\n";
+/// It takes CBUILD and CHOST that differ for a reason to run nothing. So it tries, and goes by what comes of it. One that asks
+/// for that word itself takes it for a mistake of the command line (CPython's).
+const MAYBE: &str = "\
+# Written by bindery: programs for the other processor are emulated.
+if [ \"$cross_compiling\" = yes ] && ! grep -qF '\"x$cross_compiling\" = xmaybe' \"$0\"; then
+  cross_compiling=maybe
+fi
+";
 
 const MAKE_CONF: &str = "make.conf";
 /// How a make.conf of ours begins.

@@ -188,7 +188,16 @@ fn configure_is_told_that_programs_of_a_cross_build_run_only_where_they_do() {
     };
     let (set, text) = of(true, &[]);
     assert_eq!(set.unwrap(), "\"/etc/bindery/target/etc/portage/config.site\"");
-    assert!(text.unwrap().ends_with("cross_compiling=maybe\n"));
+    // As `configure` reads it; one that checks the command line by that variable is told nothing.
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(&dir.path().join("config.site"), text.unwrap()).unwrap();
+    for (own, found) in [("", "maybe"), ("if test \"x$cross_compiling\" = xmaybe; then exit 1; fi\n", "yes")] {
+        let configure = dir.path().join("configure");
+        let script = format!("cross_compiling=yes\n. ./config.site\n{own}echo \"$cross_compiling\"\n");
+        fs::write(&configure, script).unwrap();
+        let said = crate::process::command("sh").arg("configure").current_dir(dir.path()).output().unwrap();
+        assert_eq!(String::from_utf8(said.stdout).unwrap().trim(), found);
+    }
     assert_eq!(of(false, &[]), (None, None));
     // What the profile says comes first.
     assert_eq!(of(true, &[(SITE, "/etc/own")]).0.unwrap(), "\"/etc/own\"");
