@@ -55,7 +55,7 @@ pub use audit::Beyond;
 pub use bundle::bundle;
 pub use error::{Blame, BuildError};
 pub use explain::{Addition, Explanation};
-pub use images::{emulator, image};
+pub use images::{emulator, emulator_of_cross, image};
 pub use method::{Elsewhere, MethodError};
 use one::Shop;
 pub use outlook::{Kept, Outlook};

@@ -13,10 +13,10 @@ use crate::build::room::Room;
 use crate::build::{BuildError, Host, emulated};
 use crate::event::Sink;
 use crate::fs::PathError;
-use crate::image::{self, Definition, Image, ImageError};
+use crate::image::{self, Definition, Image};
 use crate::process;
 use crate::root::Limits;
-use crate::sandbox::{self, Emulator, Exit, Stopped};
+use crate::sandbox::{Emulator, Exit, Stopped};
 
 /// What is said of a program of another machine that is started, and of one that is not: by the kernel, bash, dash (which
 /// takes it for a script), autoconf and meson.
@@ -47,14 +47,12 @@ impl Foreign {
         image: &Image,
         on: Sink<'_>,
     ) -> Result<Option<Self>, BuildError> {
-        let Some(cross) = &definition.recipe.cross else { return Ok(None) };
-        let machine = sandbox::foreign(cross.architecture.as_str());
-        let Some((machine, name)) = machine.zip(cross.emulator.as_ref()) else { return Ok(None) };
-        if let Err(error) = sandbox::can_emulate(machine) {
-            return Ok(Some(Self { machine, emulator: Err(error.to_string()) }));
-        }
-        let none = || ImageError::Foreign { name: definition.name.clone(), architecture: cross.architecture.clone() };
-        let found = images::program(cx, &host.config.search, name, machine, on)?.ok_or_else(none)?;
+        let Some(crossed) = images::crossed_by(cx, &host.config.search, definition, on)? else { return Ok(None) };
+        let (machine, emulator) = (crossed.machine, crossed.emulator);
+        let found = match emulator {
+            Ok(found) => found,
+            Err(error) => return Ok(Some(Self { machine, emulator: Err(error.to_string()) })),
+        };
         // That the kernel knows binfmt_misc does not say that it may be used here.
         let emulator = try_out(host, image, &found)?.map(|()| found);
         Ok(Some(Self { machine, emulator }))

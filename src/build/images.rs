@@ -4,7 +4,7 @@ use crate::atom::Name;
 use crate::config::{self, Search};
 use crate::event::{Event, Sink};
 use crate::image::{self, Definition, Image, ImageError};
-use crate::sandbox::{self, Emulator};
+use crate::sandbox::{self, EmulationError, Emulator};
 
 /// Returns an image that is made from the definition as it is now: the one there is, or a new one.
 pub fn image(cx: &image::Context<'_>, search: &Search, name: &Name, on: Sink<'_>) -> Result<Image, ImageError> {
@@ -62,6 +62,44 @@ pub fn emulator(
     let none = || ImageError::Foreign { name: definition.name.clone(), architecture: recipe.architecture.clone() };
     let name = recipe.emulator.as_ref().ok_or_else(none)?;
     program(cx, search, name, machine, on)?.ok_or_else(none).map(Some)
+}
+
+/// How the programs run that an image cross builds.
+pub(super) struct Crossed {
+    /// Qemu's name of their machine.
+    pub(super) machine: &'static str,
+    /// What runs them, or why none can be registered.
+    pub(super) emulator: Result<Emulator, EmulationError>,
+}
+
+/// Returns what runs the programs that an image cross builds; nothing where the image names none, or they need none. It is made if need be.
+pub(super) fn crossed_by(
+    cx: &image::Context<'_>,
+    search: &Search,
+    definition: &Definition,
+    on: Sink<'_>,
+) -> Result<Option<Crossed>, ImageError> {
+    let Some(cross) = &definition.recipe.cross else { return Ok(None) };
+    let machine = sandbox::foreign(cross.architecture.as_str());
+    let Some((machine, name)) = machine.zip(cross.emulator.as_ref()) else { return Ok(None) };
+    if let Err(error) = sandbox::can_emulate(machine) {
+        return Ok(Some(Crossed { machine, emulator: Err(error) }));
+    }
+    let none = || ImageError::Foreign { name: definition.name.clone(), architecture: cross.architecture.clone() };
+    let found = program(cx, search, name, machine, on)?.ok_or_else(none)?;
+    Ok(Some(Crossed { machine, emulator: Ok(found) }))
+}
+
+/// Returns what runs the programs that an image of this name cross builds, where there is something and this machine can
+/// register it.
+pub fn emulator_of_cross(
+    cx: &image::Context<'_>,
+    search: &Search,
+    name: &Name,
+    on: Sink<'_>,
+) -> Result<Option<Emulator>, ImageError> {
+    let definition = Definition::find(name, &search.folders_of(config::Kind::Image))?;
+    Ok(crossed_by(cx, search, &definition, on)?.and_then(|crossed| crossed.emulator.ok()))
 }
 
 /// Returns what runs a machine's programs, of the image of this name, which is made if need be; nothing where that is not one

@@ -248,7 +248,12 @@ fn ground(cx: &Context, ids: &IdRange, source: &Source, profile: Option<&Profile
     };
     let context = image::Context { state: &cx.state, ids, archives: &cx.config.archives, cancel: &cx.cancel };
     let image = build::image(&context, &cx.config.search, &name, &mut shower(false))?;
-    Ok(Ground { layers: image.layers, env: image.env, emulator: image.emulator })
+    let emulator = match image.emulator {
+        Some(emulator) => Some(emulator),
+        // What is cross built there runs there, too.
+        None => build::emulator_of_cross(&context, &cx.config.search, &name, &mut shower(false))?,
+    };
+    Ok(Ground { layers: image.layers, env: image.env, emulator })
 }
 
 /// Runs what a spec says; it is made for the folder, relative to the state's, that holds what is written in the root.

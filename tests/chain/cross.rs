@@ -176,6 +176,16 @@ fn what_a_build_has_just_compiled_for_the_other_processor_runs() {
 }
 
 #[test]
+fn what_is_compiled_in_the_image_runs_there_without_a_build() {
+    let bench = cross(Who::Me, "cross-run", "", "");
+    let made =
+        "echo 'int main(void) { return 7; }' > a.c; sparc64-unknown-linux-gnu-gcc -o a a.c && file -b a && exec ./a";
+    let said = bench.run(&["run", "--image", IMAGE, "--", "sh", "-c", &format!("cd /tmp; {made}")]);
+    said.fails(7, &[]);
+    said.prints(&["ELF 64-bit MSB"]);
+}
+
+#[test]
 fn test_programs_of_configure_run_and_ninja_builds_itself() {
     let bench = cross(Who::Me, "cross-foreign-tests", "", "");
     let said = bench.build(&["app-misc/hello", "dev-build/ninja"]);
