@@ -203,7 +203,7 @@ fn the_sets_are_the_whole_shipped_tree() {
     let of = |set: &str| config.sets[&set.parse().unwrap()].value.iter().map(ToString::to_string).collect::<Vec<_>>();
     let demo = of("demo");
     assert!(demo.is_sorted() && demo.len() > 20);
-    let mut all = [demo, of("proof")].concat();
+    let mut all = [demo, of("proof"), of("cross")].concat();
     all.sort();
     all.dedup();
     assert_eq!(all, packages);

@@ -1,7 +1,7 @@
 # @ECLASS: wheel.eclass
 # @BLURB: builds a Python source distribution into a wheel and installs the wheel
 # @DESCRIPTION:
-# For pure Python packages, which go where the root's own python3 looks for packages of the system.
+# For Python packages, which go where the root's own python3 looks for packages of the system.
 # WHEEL_BACKEND, set before inherit, names the build backend: setuptools (default) or flit.
 
 case ${EAPI} in
@@ -23,6 +23,14 @@ esac
 [[ ${PN} == flit-core || ${PN} == installer ]] || BDEPEND+=" dev-python/installer"
 
 wheel_src_compile() {
+	# What an extension is compiled with: in a cross build the other machine's, if there is a Python of that below the sysroot.
+	local data=( "${ESYSROOT:+${ESYSROOT}/usr/lib/python3.13}"/_sysconfigdata_*.py )
+	if [[ -e ${data} ]]; then
+		mkdir "${T}/sysconfig" || die
+		sed "s:'/usr/include:'${ESYSROOT}/usr/include:" "${data}" > "${T}/sysconfig/${data##*/}" || die
+		export _PYTHON_SYSCONFIGDATA_NAME=$(basename "${data}" .py) _PYTHON_HOST_PLATFORM=linux-${CHOST%%-*}
+		export PYTHONPATH=${T}/sysconfig
+	fi
 	mkdir "${T}/wheel" || die
 	PYTHONDONTWRITEBYTECODE=1 python3 -c "import ${WHEEL_BUILD} as b; print(b.build_wheel('${T}/wheel'))" || die "no wheel"
 }

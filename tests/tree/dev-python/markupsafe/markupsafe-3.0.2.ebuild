@@ -10,6 +10,10 @@ LICENSE="BSD"
 SLOT="0"
 KEYWORDS="amd64 arm ppc64 riscv s390 sparc x86"
 
+# Whose image has no Python of that machine's own, and cannot have.
+RDEPEND="sparc? ( dev-lang/python ) x86? ( dev-lang/python )"
+DEPEND="${RDEPEND}"
+
 src_compile() {
 	wheel_src_compile
 	# It does without where it cannot be compiled, and says so in passing.
