@@ -9,6 +9,7 @@
 //! This is a check of what compilers make, not a proof: code is taken as lying in the order in which it runs, and variables
 //! that are written through pointers are not seen.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use iced_x86::{
@@ -223,6 +224,19 @@ struct Flow<'a> {
     /// Where constants become what is returned.
     results: Vec<u64>,
     answers: bool,
+    /// Nothing comes here from the instruction before.
+    apart: bool,
+    /// What is known where jumps lead to that lie ahead.
+    ahead: HashMap<u64, Known>,
+}
+
+/// What is known of registers at a place.
+#[derive(Clone)]
+struct Known {
+    registers: u32,
+    flags: bool,
+    addresses: HashMap<usize, BTreeSet<u64>>,
+    bases: HashMap<usize, u64>,
 }
 
 const RAX: usize = 0;
@@ -252,11 +266,52 @@ impl<'a> Flow<'a> {
             stores: Vec::new(),
             results: Vec::new(),
             answers: false,
+            apart: false,
+            ahead: HashMap::new(),
         }
     }
 
     /// Takes the next instruction; says whether it is a guard.
     fn step(&mut self, instruction: &Instruction) -> bool {
+        // What lies behind a return knows nothing of registers that this has put back, and all that was known where a jump leads
+        // there.
+        let known = self.ahead.remove(&instruction.ip()).filter(|_| self.apart);
+        if let Some(known) = known {
+            (self.registers, self.flags, self.addresses, self.bases) =
+                (known.registers, known.flags, known.addresses, known.bases);
+        }
+        let is_guard = self.follow(instruction);
+        self.apart = sweep::is_end(instruction);
+        let is_jump =
+            matches!(instruction.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch);
+        if is_jump && instruction.near_branch_target() > instruction.ip() {
+            self.leave(instruction.near_branch_target());
+        }
+        is_guard
+    }
+
+    /// Notes what is known where a jump leads to: what is known wherever one does.
+    fn leave(&mut self, to: u64) {
+        match self.ahead.entry(to) {
+            Entry::Vacant(place) => {
+                place.insert(Known {
+                    registers: self.registers,
+                    flags: self.flags,
+                    addresses: self.addresses.clone(),
+                    bases: self.bases.clone(),
+                });
+            }
+            Entry::Occupied(mut place) => {
+                let known = place.get_mut();
+                known.registers &= self.registers;
+                known.flags &= self.flags;
+                known.addresses.retain(|number, taken| self.addresses.get(number) == Some(taken));
+                known.bases.retain(|number, base| self.bases.get(number) == Some(base));
+            }
+        }
+    }
+
+    fn follow(&mut self, instruction: &Instruction) -> bool {
         match instruction.code() {
             Code::Cpuid => {
                 self.registers |= 0b1111;

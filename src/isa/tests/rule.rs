@@ -90,6 +90,57 @@ fn what_is_only_reached_where_the_processor_has_it_passes() {
     assert!(passes("x86-64", &supports).dispatched >= 1);
 }
 
+/// The answer is in a register that the function puts back when it returns, and is looked at once more behind that, where
+/// compilers lay what seldom runs (as in nettle).
+const COLD: &str = "
+.text
+.type fast,@function
+fast: vpaddd %ymm0,%ymm1,%ymm2
+ret
+.size fast,.-fast
+.type slow,@function
+slow: paddd %xmm0,%xmm1
+ret
+.size slow,.-slow
+.globl choose
+.type choose,@function
+choose: push %rbx
+mov $7,%eax
+xor %ecx,%ecx
+cpuid
+and $0x20,%ebx
+test %edi,%edi
+jne 1f
+lea slow(%rip),%rax
+mov %rax,chosen(%rip)
+pop %rbx
+ret
+1: test %ebx,%ebx
+je 2f
+lea fast(%rip),%rax
+mov %rax,chosen(%rip)
+pop %rbx
+ret
+2: lea slow(%rip),%rax
+mov %rax,chosen(%rip)
+pop %rbx
+ret
+.size choose,.-choose
+.bss
+chosen: .skip 8
+";
+
+#[test]
+fn what_is_known_where_a_jump_begins_is_known_where_it_ends() {
+    assert_eq!(passes("x86-64-v2", &made("a.s", &["-shared"], COLD)).dispatched, 1);
+    // Another register, which holds no answer where the jump begins.
+    let other = COLD.replace("1: test %ebx,%ebx", "1: test %esi,%esi");
+    assert!(refused("x86-64-v2", &made("a.s", &["-shared"], &other)).contains("`fast`"));
+    // What only looks like it: behind the return, nothing of what was known before it counts.
+    let left = COLD.replace("jne 1f\n", "jne 1f\nmov %ebx,%esi\n").replace("1: test %ebx,%ebx", "1: test %esi,%esi");
+    assert!(refused("x86-64-v2", &made("a.s", &["-shared"], &left)).contains("`fast`"));
+}
+
 #[test]
 fn clones_that_the_compiler_makes_pass() {
     let text = format!("__attribute__((target_clones(\"avx2\", \"avx512f\", \"default\"))) {SCALE}");
