@@ -47,8 +47,10 @@ impl Foreign {
         image: &Image,
         on: Sink<'_>,
     ) -> Result<Option<Self>, BuildError> {
-        let Some(crossed) = images::crossed_by(cx, &host.config.search, definition, on)? else { return Ok(None) };
-        let (machine, emulator) = (crossed.machine, crossed.emulator);
+        let Some(emulation) = images::emulation_of_cross(cx, &host.config.search, definition, on)? else {
+            return Ok(None);
+        };
+        let (machine, emulator) = (emulation.machine, emulation.emulator);
         let found = match emulator {
             Ok(found) => found,
             Err(error) => return Ok(Some(Self { machine, emulator: Err(error.to_string()) })),

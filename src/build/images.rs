@@ -65,7 +65,7 @@ pub fn emulator(
 }
 
 /// How the programs run that an image cross builds.
-pub(super) struct Crossed {
+pub(super) struct Emulation {
     /// Qemu's name of their machine.
     pub(super) machine: &'static str,
     /// What runs them, or why none can be registered.
@@ -73,21 +73,21 @@ pub(super) struct Crossed {
 }
 
 /// Returns what runs the programs that an image cross builds; nothing where the image names none, or they need none. It is made if need be.
-pub(super) fn crossed_by(
+pub(super) fn emulation_of_cross(
     cx: &image::Context<'_>,
     search: &Search,
     definition: &Definition,
     on: Sink<'_>,
-) -> Result<Option<Crossed>, ImageError> {
+) -> Result<Option<Emulation>, ImageError> {
     let Some(cross) = &definition.recipe.cross else { return Ok(None) };
     let machine = sandbox::foreign(cross.architecture.as_str());
     let Some((machine, name)) = machine.zip(cross.emulator.as_ref()) else { return Ok(None) };
     if let Err(error) = sandbox::can_emulate(machine) {
-        return Ok(Some(Crossed { machine, emulator: Err(error) }));
+        return Ok(Some(Emulation { machine, emulator: Err(error) }));
     }
     let none = || ImageError::Foreign { name: definition.name.clone(), architecture: cross.architecture.clone() };
     let found = program(cx, search, name, machine, on)?.ok_or_else(none)?;
-    Ok(Some(Crossed { machine, emulator: Ok(found) }))
+    Ok(Some(Emulation { machine, emulator: Ok(found) }))
 }
 
 /// Returns what runs the programs that an image of this name cross builds, where there is something and this machine can
@@ -99,7 +99,7 @@ pub fn emulator_of_cross(
     on: Sink<'_>,
 ) -> Result<Option<Emulator>, ImageError> {
     let definition = Definition::find(name, &search.folders_of(config::Kind::Image))?;
-    Ok(crossed_by(cx, search, &definition, on)?.and_then(|crossed| crossed.emulator.ok()))
+    Ok(emulation_of_cross(cx, search, &definition, on)?.and_then(|emulation| emulation.emulator.ok()))
 }
 
 /// Returns what runs a machine's programs, of the image of this name, which is made if need be; nothing where that is not one
